@@ -1,0 +1,75 @@
+"""The budget of one operation on sockets, and how its end travels through a client.
+
+Standard library only.  A budget is armed for the current thread, greenlet or task; whatever
+waits on its behalf (sockets, pools, retries) asks `armed` how long it may.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import Any
+
+#: A pause this long when the processor is offered to others means that this process is starved.
+STARVED_AFTER = 0.002
+
+
+class Budget:
+    """What one operation may still spend, and what the server was given of it so far.
+
+    `ends`: on the monotonic clock.
+    `asked`: when the exchange in progress began, on the same clock; 0.0: none yet.
+    `waited`: seconds spent in exchanges of this operation that were completed.
+    `connecting`: the budget belongs to a helper that sets up a connection.
+    `error`: the error of the client that was retried last.
+    `socket`: the guarded socket that was used last.
+    """
+
+    __slots__ = ("asked", "connecting", "ends", "error", "socket", "waited")
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self.asked = 0.0
+        self.waited = 0.0
+        self.connecting = False
+        self.error: BaseException | None = None
+        self.socket: Any = None
+
+
+armed: ContextVar[Budget | None] = ContextVar("resilient_cache_armed", default=None)
+
+
+class Expiry(BaseException):
+    """The end of a budget, on its way out of a client.
+
+    A BaseException, because clients retry what they catch: redis-py retries its own errors
+    and OSError, and whatever is named in ``retry_on_error``, where ``Exception`` is allowed.
+    It never leaves a limit.  `given` is in seconds, see `Expired`.
+    """
+
+    def __init__(self, given: float) -> None:
+        super().__init__(given)
+        self.given = given
+
+
+def starvation() -> float:
+    """Return how many seconds it takes to get the processor back after offering it.
+
+    Microseconds in a healthy process; with other threads computing, about the interpreter's
+    switch interval for each.
+    """
+    start = time.monotonic()
+    time.sleep(0)
+    return time.monotonic() - start
+
+
+def expiry(budget: Budget, certain: float) -> Expiry:
+    """Return the end of `budget`; for `certain` seconds the server surely owed an answer.
+
+    The time of the exchanges before that one counts too, unless this process is starved:
+    then nobody can tell the server's share from its own.
+    """
+    given = certain
+    if budget.waited > 0.0 and starvation() < STARVED_AFTER:
+        given += budget.waited
+    return Expiry(given)

@@ -1,0 +1,42 @@
+"""Which limit an alias gets."""
+
+from __future__ import annotations
+
+import logging
+
+from django_resilient_cache import conf
+from django_resilient_cache.limits import Limit
+from django_resilient_cache.limits.direct import DirectLimit
+from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
+from django_resilient_cache.limits.threads import ThreadLimit
+
+logger = logging.getLogger("django_resilient_cache")
+
+#: The families whose clients the sockets limit may know.
+SOCKETS = frozenset({"redis", "django_redis", "django_valkey"})
+
+
+def make_limit(config: conf.LayerConfig) -> Limit:
+    """Return the limit that keeps `config.operation_timeout`."""
+    strategy, reason = choose(config)
+    if strategy == "direct":
+        return DirectLimit(config.alias)
+    if strategy == "sockets":
+        return SocketsLimit(config.alias)
+    if reason is not None:
+        logger.warning(
+            "%r is called on threads, not limited on its sockets: %s", config.alias, reason
+        )
+    return ThreadLimit(config.alias, config.max_concurrency)
+
+
+def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
+    """Return the strategy, and why it is not the sockets one where that was to be expected."""
+    if config.operation_timeout is None or config.family == "dummy":
+        return "direct", None
+    if config.timeout_strategy in ("direct", "thread"):
+        return config.timeout_strategy, None
+    if config.family not in SOCKETS:
+        return "thread", None
+    reason = unsupported(config.alias)
+    return ("thread", reason) if reason else ("sockets", None)

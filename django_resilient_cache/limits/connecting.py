@@ -1,0 +1,121 @@
+"""Setting up connections on helper threads, so that an attempt outlives an impatient caller."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from .budget import STARVED_AFTER, Budget, armed, expiry, starvation
+
+#: Seconds for name lookup, TCP, TLS and greeting together.
+CONNECT_SECONDS = 1.0
+#: Helpers at work at a time, per limit.  Name lookups cannot be interrupted: what hangs in
+#: one must not pile up.
+MOST_HELPERS = 8
+
+
+class Attempt:
+    """One attempt to set up a connection; whoever holds the connection may wait for it."""
+
+    def __init__(self, connect: Callable[[], None], seconds: float) -> None:
+        self._connect = connect
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._then: Callable[[], None] | None = None
+        self.error: BaseException | None = None
+        self.budget = Budget(0.0)
+        self.budget.connecting = True
+
+    @property
+    def done(self) -> bool:
+        return self._over.is_set()
+
+    def at_work(self) -> bool:
+        """Whether the code that asks is this attempt itself."""
+        return armed.get() is self.budget
+
+    def run(self) -> None:
+        if self._then is not None:  # given up while it waited for a helper
+            self._over.set()
+            return
+        self.budget.ends = monotonic() + self._seconds
+        token = armed.set(self.budget)
+        try:
+            self._connect()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            self.error = error
+        finally:
+            armed.reset(token)
+            self._over.set()
+            self._follow_up()
+
+    def _follow_up(self) -> None:
+        if self._then is not None:
+            self._then()
+
+    def abandon(self, then: Callable[[], None]) -> None:
+        """Nobody wants the connection any more: do `then` as soon as the attempt is over."""
+        self._then = then
+        if self.done:
+            self._follow_up()
+
+    def wait(self, budget: Budget) -> None:
+        """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
+        joined = monotonic()
+        if not self._over.wait(max(0.0, budget.ends - joined)):
+            budget.error = self.budget.error or budget.error
+            raise expiry(budget, self._given(joined))
+        budget.waited += monotonic() - joined
+        if self.error is not None:
+            raise self.error
+
+    def _given(self, joined: float) -> float:
+        """Return for how many seconds since `joined` the other side was awaited."""
+        pause = starvation()
+        now = monotonic()
+        if pause < STARVED_AFTER:
+            return now - joined
+        # The helper starves as well, so that its progress says little.  What counts is how long
+        # its last request has been out, provided that no answer is there for it to find.
+        asked, sock = max(joined, self.budget.asked), self.budget.socket
+        if sock is None:  # looking up the name, or in TCP or TLS
+            return max(0.0, now - asked - 3 * pause)
+        return 0.0 if sock.dead or sock.answered() else now - asked
+
+
+class Helpers:
+    """A bounded number of daemon threads that run attempts and end when there are none."""
+
+    def __init__(self, most: int = MOST_HELPERS) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._queue: deque[Attempt] = deque()
+
+    def begin(self, attempt: Attempt) -> None:
+        """Have `attempt` run soon."""
+        with self._lock:
+            if self._at_work >= self._most:
+                self._queue.append(attempt)
+                return
+            self._at_work += 1
+        try:
+            threading.Thread(
+                target=self._work, args=(attempt,), name="resilient-cache-connect", daemon=True
+            ).start()
+        except RuntimeError:  # no more threads here, or the interpreter is on its way out
+            self._work(attempt)
+
+    def _work(self, attempt: Attempt | None) -> None:
+        while attempt is not None:
+            attempt.run()
+            attempt = self._next()
+
+    def _next(self) -> Attempt | None:
+        with self._lock:
+            if self._queue:
+                return self._queue.popleft()
+            self._at_work -= 1
+            return None

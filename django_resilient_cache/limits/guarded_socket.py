@@ -1,0 +1,223 @@
+"""A connected socket that keeps to the armed budget, whatever the client around it does."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import struct
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import Any
+
+from .budget import Budget, armed, expiry
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_ABORT = struct.pack("ii", 1, 0)
+#: A request that took this many seconds to send was sent by a starved process: the answer is
+#: probably there already, and asking for it before waiting saves a turn in the queue for the
+#: interpreter.
+_LATE = 0.001
+
+
+class GuardedSocket:
+    """Stands where the client expects its socket; does not block longer than it may.
+
+    The socket below is non-blocking for good and all waiting is done here, so that arming a
+    call costs no system call, each step of a dripping answer gets what is left, and an answer
+    that is there at the end of the budget is still taken.  Without an armed budget it waits
+    as long as the client's own time-out says, and raises the client's TimeoutError.
+
+    `dirty`: an answer is outstanding.  `dead`: never to be used again.
+    """
+
+    __slots__ = (
+        "_eager",
+        "_longest",
+        "_own",
+        "_pid",
+        "_poll",
+        "_recv",
+        "_recv_into",
+        "_send",
+        "_sock",
+        "asked",
+        "dead",
+        "dirty",
+    )
+
+    def __init__(self, sock: Any, own_timeout: float | None) -> None:
+        sock.settimeout(0.0)
+        self._sock = sock
+        self._recv = sock.recv
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        # TLS may hold decrypted bytes that no poll can see.
+        self._eager = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "pending")
+        events = select.poll()
+        events.register(sock, select.POLLIN)
+        self._poll = events.poll
+        self._pid = os.getpid()
+        self.asked = 0.0
+        self.dead = False
+        self.dirty = False
+        self.settimeout(own_timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    # What the client asks of a socket
+
+    def recv(self, *args: Any) -> bytes:
+        return self._receive(self._recv, *args)  # type: ignore[no-any-return]
+
+    def recv_into(self, *args: Any) -> int:
+        return self._receive(self._recv_into, *args)  # type: ignore[no-any-return]
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        budget = armed.get()
+        start = monotonic()
+        if budget is not None:
+            if budget.ends <= start and not budget.connecting:
+                raise self._expired(budget, 0.0)
+            if budget.asked:
+                budget.waited += start - budget.asked
+            budget.asked = start
+            budget.socket = self
+        self.asked = start
+        self.dirty = True
+        try:
+            sent = self._send(data, flags)
+        except _WOULD_BLOCK:
+            sent = 0
+        if sent != len(data) or type(data) is memoryview:
+            self._send_rest(memoryview(data).cast("B")[sent:], flags, budget, start)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._own = seconds
+        # The straight path is for sockets without TLS and budgets shorter than this.
+        self._longest = 0.0 if self._eager else inf if seconds is None else seconds
+
+    def gettimeout(self) -> float | None:
+        return self._own
+
+    def setblocking(self, flag: bool) -> None:
+        self.settimeout(None if flag else 0.0)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()  # type: ignore[no-any-return]
+
+    def shutdown(self, how: int) -> None:
+        if self.dirty:
+            self.abort()
+        else:
+            self._sock.shutdown(how)
+
+    def close(self) -> None:
+        if self.dirty:
+            self.abort()
+        else:
+            self.dead = True
+            self._sock.close()
+
+    # What its connection asks of it
+
+    def silent(self) -> bool:
+        """Whether there surely is nothing to read at this moment, nor the end of the stream."""
+        return not self._eager and not self._poll(0)
+
+    def answered(self) -> bool:
+        """Whether more of the answer is there already; may be asked by any thread."""
+        try:
+            events = select.poll()
+            events.register(self._sock, select.POLLIN)
+            return bool(events.poll(0))
+        except (OSError, ValueError):  # closed meanwhile
+            return True
+
+    def abort(self) -> None:
+        """End the connection at once, taking back what is still on its way to the server.
+
+        A plain close would let the kernel deliver it, however late.  (What the server's own
+        kernel has already got cannot be taken back.)
+        """
+        self.dead = True
+        self.dirty = False
+        with suppress(OSError):
+            if self._pid == os.getpid():  # after a fork the connection is the parent's too
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        with suppress(OSError):
+            self._sock.close()
+
+    # Waiting
+
+    def _receive(self, receive: Any, *args: Any) -> Any:
+        budget = armed.get()
+        now = monotonic()
+        if budget is not None:
+            # The straight path of nearly all answers; all the rest is for `_receive_within`.
+            left = budget.ends - now
+            if 0.0 < left < self._longest and now - self.asked < _LATE:
+                self._poll(left * 1000)
+                try:
+                    return receive(*args)
+                except _WOULD_BLOCK:
+                    now = monotonic()
+        return self._receive_within(budget, now, receive, *args)
+
+    def _receive_within(self, budget: Budget | None, now: float, receive: Any, *args: Any) -> Any:
+        if self._own == 0.0:
+            return receive(*args)
+        ends = inf if self._own is None else now + self._own
+        if budget is not None and budget.ends < ends:
+            ends = budget.ends
+        else:
+            budget = None  # the client's own time-out is the shorter one
+        waits = not self._eager and now - self.asked < _LATE
+        while True:
+            left = ends - now
+            if left > 0.0 and waits:
+                self._poll(left * 1000 if left < inf else None)
+            waits = True
+            try:
+                return receive(*args)
+            except _WOULD_BLOCK as error:
+                if left <= 0.0:
+                    raise self._ended(budget, now - self.asked) from None
+                if isinstance(error, ssl.SSLWantWriteError):
+                    self._until_writable(left)
+            now = monotonic()
+
+    def _send_rest(self, rest: memoryview, flags: int, budget: Budget | None, start: float) -> None:
+        ends = inf if self._own is None else start + self._own
+        if budget is not None and budget.ends < ends:
+            ends = budget.ends
+        else:
+            budget = None
+        while rest:
+            left = ends - monotonic()
+            self._until_writable(left)
+            try:
+                rest = rest[self._send(rest, flags) :]
+            except _WOULD_BLOCK as error:
+                if left <= 0.0:
+                    raise self._ended(budget, ends - start) from None
+                if isinstance(error, ssl.SSLWantReadError):
+                    self._poll(left * 1000 if left < inf else None)
+
+    def _until_writable(self, left: float) -> None:
+        if left > 0.0:
+            events = select.poll()
+            events.register(self._sock, select.POLLOUT)
+            events.poll(left * 1000 if left < inf else None)
+
+    def _ended(self, budget: Budget | None, certain: float) -> BaseException:
+        if budget is None:
+            return TimeoutError("timed out")
+        return self._expired(budget, certain)
+
+    def _expired(self, budget: Budget, certain: float) -> BaseException:
+        self.abort()
+        return expiry(budget, certain)

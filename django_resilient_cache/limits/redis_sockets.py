@@ -1,0 +1,251 @@
+"""Connections and pools of redis-py and valkey-py that keep to the armed budget.
+
+Both clients are one code base.  Everything is done in subclasses of the client's own
+connection and pool classes; no code of the client is replaced.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from .budget import Expiry, armed, expiry
+from .connecting import CONNECT_SECONDS, Attempt, Helpers
+from .guarded_socket import GuardedSocket
+
+#: What the classes below are mixed into: classes of a client that is not there for the types.
+_Client: Any = object
+
+
+class BudgetedBackoff:
+    """The pauses between a client's retries, as far as the budget goes.
+
+    Where a pause does not fit, no further try could: the error that would have been retried
+    is the outcome.
+    """
+
+    def __init__(self, backoff: Any) -> None:
+        self._backoff = backoff
+
+    def reset(self) -> None:
+        self._backoff.reset()
+
+    def compute(self, failures: int) -> float:
+        pause: float = self._backoff.compute(failures)
+        budget = armed.get()
+        if budget is not None:
+            budget.error = sys.exc_info()[1]  # called from the client's `except` block
+            if monotonic() + pause >= budget.ends:
+                raise budget.error or expiry(budget, 0.0)
+        return pause
+
+
+class GuardedConnection(_Client):  # type: ignore[misc]
+    """Mixed in before a client's connection class: its sockets keep to the budget."""
+
+    #: The client's exceptions, and who connects; set by `guarded_connection_class`.
+    _errors: Any
+    _response_error: type[Exception]
+    _helpers: Helpers
+    _sock: GuardedSocket | None
+    #: What sets this connection up at the moment, or has lately.
+    _attempt: Attempt | None = None
+    #: Answers outstanding of a pipeline.
+    _expected = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.retry._backoff, BudgetedBackoff):
+            self.retry._backoff = BudgetedBackoff(self.retry._backoff)
+
+    # Setting up
+
+    def connect(self, *args: Any, **kwargs: Any) -> None:
+        """Make sure that the connection can be used: called whenever one leaves its pool."""
+        attempt = self._attempt
+        if attempt is not None and attempt.done:
+            self._attempt = attempt = None
+        if attempt is None:
+            sock = self._sock
+            if sock is not None:
+                if not sock.dead and not sock.dirty:
+                    return
+                self.disconnect()
+        self._set_up(partial(super().connect, *args, **kwargs))
+
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        # Some versions connect by this one, from `connect` and in the middle of an operation.
+        self._set_up(partial(super().connect_check_health, *args, **kwargs))
+
+    def _set_up(self, connect: Callable[[], None]) -> None:
+        budget = armed.get()
+        if budget is None or budget.connecting:
+            connect()
+            return
+        attempt = self._attempt
+        if attempt is None or attempt.done:
+            seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
+            self._attempt = attempt = Attempt(partial(self._greet, connect), seconds)
+            self._helpers.begin(attempt)
+        attempt.wait(budget)
+        self._attempt = None
+
+    def _greet(self, connect: Callable[[], None]) -> None:
+        """Connect, on a helper; what a pipeline expects is none of the greeting's."""
+        expected, self._expected = self._expected, 0
+        try:
+            connect()
+        except Expiry:
+            self.disconnect()
+            raise self._errors.TimeoutError("Timeout connecting to server") from None
+        finally:
+            self._expected = expected
+
+    def _connect(self) -> GuardedSocket:
+        own = self.socket_timeout
+        with _connecting_in_time(self):
+            sock = super()._connect()
+        return GuardedSocket(sock, own)
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        attempt = self._attempt
+        if attempt is not None and not attempt.done and not attempt.at_work():
+            attempt.abandon(super().disconnect)  # a helper is at work on it
+            return
+        self._expected = 0
+        super().disconnect(*args, **kwargs)
+
+    # Exchanges
+
+    def can_read(self, *args: Any, **kwargs: Any) -> bool:
+        sock = self._sock
+        if args or kwargs or sock is None or not sock.silent() or not _drained(self._parser):
+            return super().can_read(*args, **kwargs)  # type: ignore[no-any-return]
+        budget = armed.get()
+        if budget is not None and budget.ends <= monotonic() and not budget.connecting:
+            raise expiry(budget, 0.0)  # before anything is sent: the connection stays good
+        return False
+
+    def pack_commands(self, commands: Any) -> Any:
+        commands = list(commands)
+        packed = super().pack_commands(commands)
+        self._expected = len(commands)
+        return packed
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        sock: Any = self._sock
+        try:
+            response = super().read_response(*args, **kwargs)
+        except self._response_error as error:
+            self._answered(sock)
+            if sock is not None and isinstance(error, self._errors.ReadOnlyError):
+                sock.dead = True  # the server is no longer the one that takes writes
+            raise
+        if self._expected:
+            self._answered(sock)
+        else:
+            sock.dirty = False
+        return response
+
+    def _answered(self, sock: GuardedSocket | None) -> None:
+        self._expected = max(0, self._expected - 1)
+        if sock is not None and not self._expected:
+            sock.dirty = False
+
+
+class GuardedPool(_Client):  # type: ignore[misc]
+    """Mixed in before a client's pool class: its connections are guarded."""
+
+    #: Set by `guarded_pool_class`.
+    _helpers: Helpers
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        own: Any = self.connection_class
+        self.connection_class: Any = guarded_connection_class(own, self._helpers)
+
+
+class GuardedBlockingPool(GuardedPool):
+    """The same for pools whose callers queue: they do at most until their budget ends."""
+
+    @property
+    def timeout(self) -> float | None:
+        own: float | None = self.__dict__["timeout"]
+        budget = armed.get()
+        if budget is None:
+            return own
+        left = max(0.0, budget.ends - monotonic())
+        return left if own is None else min(own, left)
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self.__dict__["timeout"] = seconds
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().get_connection(*args, **kwargs)
+        except Exception as error:
+            budget = armed.get()
+            nothing_came = isinstance(error.__context__, Empty)
+            if nothing_came and budget is not None and budget.ends <= monotonic():
+                raise expiry(budget, 0.0) from None
+            raise
+
+
+def guarded_connection_class(base: type, helpers: Helpers) -> type:
+    """Return a subclass of the client's connection class `base` that keeps to the budget."""
+    errors = import_module(f"{client_package(base)}.exceptions")
+    own = {"_errors": errors, "_response_error": errors.ResponseError, "_helpers": helpers}
+    return type(base.__name__, (GuardedConnection, base), own)
+
+
+def guarded_pool_class(base: type, helpers: Helpers) -> type:
+    """Return a subclass of the client's pool class `base` whose connections are guarded."""
+    blocking = import_module(f"{client_package(base)}.connection").BlockingConnectionPool
+    mixin = GuardedBlockingPool if issubclass(base, blocking) else GuardedPool
+    return type(base.__name__, (mixin, base), {"_helpers": helpers})
+
+
+def client_package(cls: type) -> str:
+    """Return "redis" or "valkey": the client that `cls` is, or derives from."""
+    for each in cls.__mro__:
+        package = each.__module__.partition(".")[0]
+        if package in ("redis", "valkey"):
+            return package
+    raise TypeError(f"{cls!r} belongs to neither redis-py nor valkey-py")
+
+
+@contextmanager
+def _connecting_in_time(connection: Any) -> Iterator[None]:
+    """Hold the client's own way of connecting to the armed budget, for the time of connecting.
+
+    It makes sockets of its own there, out of our reach, but gives them these time-outs.
+    """
+    budget = armed.get()
+    if budget is None:
+        yield
+        return
+    own = connection.socket_timeout, connection.socket_connect_timeout
+    budget.asked = monotonic()
+    left = max(0.05, budget.ends - budget.asked)
+    connection.socket_timeout = left if own[0] is None else min(left, own[0])
+    connection.socket_connect_timeout = left if own[1] is None else min(left, own[1])
+    try:
+        yield
+    finally:
+        connection.socket_timeout, connection.socket_connect_timeout = own
+
+
+def _drained(parser: Any) -> bool:
+    """Whether `parser` surely holds nothing that it has received but not handed out."""
+    reader = getattr(parser, "_reader", None)
+    if reader is not None:
+        return hasattr(reader, "has_data") and not reader.has_data()
+    unread = getattr(getattr(parser, "_buffer", None), "unread_bytes", None)
+    return unread is not None and unread() == 0

@@ -1,0 +1,88 @@
+"""The *sockets* limit: one budget for a whole operation, kept by the client's own sockets.
+
+For redis-py and valkey-py under django-redis, django-valkey and Django's RedisCache.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import Any, TypeVar
+
+from django.core.cache.backends.base import BaseCache
+
+from . import Expired, Operation
+from .budget import Budget, Expiry, armed
+from .clients import guard, pools, unsupported
+from .instances import own_instance
+
+__all__ = ["SocketsLimit", "unsupported"]
+
+T = TypeVar("T")
+
+
+class SocketsLimit:
+    """Calls an alias on an instance of our own whose sockets keep to the budget.
+
+    The instance is made at first use, shared by all threads of the process, and has
+    connection pools of its own: neither options nor connections are mixed with those of
+    ``caches[alias]``.  It is for aliases that `unsupported` has nothing against.
+    """
+
+    strategy = "sockets"
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self._raw: BaseCache | None = None
+        self._lock = threading.Lock()
+
+    def raw(self) -> BaseCache:
+        """Return the instance of our own, made now if it has to be."""
+        raw = self._raw
+        if raw is None:
+            with self._lock:
+                raw = self._raw
+                if raw is None:
+                    raw = own_instance(self.alias)
+                    guard(raw)
+                    self._raw = raw
+        return raw
+
+    def call(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """Run ``operation(raw_backend, *args)`` for at most `budget` seconds; see `Limit`."""
+        raw = self._raw or self.raw()
+        if budget is not None:
+            state = Budget(monotonic() + budget)
+        elif armed.get() is None:
+            return operation(raw, *args)
+        else:  # left behind by a call that was interrupted just before it could disarm
+            state = None
+        token = armed.set(state)
+        try:
+            return operation(raw, *args)
+        except Expiry as end:
+            if state is not None and state.error is not None:
+                raise state.error from None  # the client was at it again when the time was up
+            raise Expired(end.given) from None
+        except BaseException:
+            # An interrupt may have come between a request and its answer.
+            if state is not None and state.socket is not None and state.socket.dirty:
+                state.socket.abort()
+            raise
+        finally:
+            armed.reset(token)
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections, attempts and lock."""
+        self._lock = threading.Lock()
+        self._raw = None
+
+    def close(self) -> None:
+        """Close the connections; the next call makes new ones."""
+        with self._lock:
+            raw, self._raw = self._raw, None
+        if raw is not None:
+            for pool in pools(raw):
+                pool.disconnect()

@@ -1,0 +1,266 @@
+"""The thread limit: calls run on a bounded set of daemon threads, callers wait no longer than told.
+
+For every client whose own time-outs cannot be trusted.  A call that is given up keeps its
+thread until it really ends; its late result is dropped and the thread's backend instance, whose
+connection is in an unknown state, is replaced.
+
+Plain threads rather than a ThreadPoolExecutor: that one delays the interpreter's exit until a
+hung task ends, and does not run after a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache import BaseCache
+from django.db import connections
+
+from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon
+from django_resilient_cache.limits.instances import own_instance
+
+logger = logging.getLogger("django_resilient_cache")
+
+#: Seconds without work after which a thread closes its database connections.
+IDLE_SECONDS = 5.0
+
+#: About how often a call must be given the processor before it is done; see `_given`.
+_HANDOVERS = 4
+
+
+class _Job:
+    """One call on its way through a thread."""
+
+    __slots__ = (
+        "args",
+        "callbacks",
+        "claim",
+        "done",
+        "ended",
+        "error",
+        "operation",
+        "result",
+        "started",
+    )
+
+    def __init__(self, operation: Operation[Any], args: tuple[Any, ...]) -> None:
+        self.operation = operation
+        self.args = args
+        self.started = False
+        self.ended = False
+        self.callbacks: deque[Callable[[], None]] = deque()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        #: Taken by whoever comes first: the thread with the result, or the caller giving up.
+        self.claim = threading.Lock()
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Call back once the abandoned call has ended."""
+        self.callbacks.append(callback)
+        if self.ended:
+            self.call_back()
+
+    def call_back(self) -> None:
+        """Tell whoever waits for the end; each is told once, whichever side comes first."""
+        while self.callbacks:
+            with contextlib.suppress(IndexError):
+                self.callbacks.popleft()()
+
+
+class _Worker:
+    """One daemon thread with a backend instance of its own."""
+
+    def __init__(self, limit: ThreadLimit, era: object) -> None:
+        self._limit = limit
+        #: What is the limit's until it is closed: a thread from before does not come back to it.
+        self.era = era
+        self._raw: BaseCache | None = None
+        self._job: _Job | None = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        name = f"resilient-cache-{limit.alias}"
+        # An empty context: the caller's would hand this thread the caller's own cache instance.
+        target = contextvars.Context().run
+        threading.Thread(target=target, args=(self._loop,), name=name, daemon=True).start()
+
+    def run(self, job: _Job | None) -> None:
+        """Wake the thread for `job`; None ends it."""
+        self._job = job
+        self._wake.release()
+
+    def _loop(self) -> None:
+        while True:
+            if not self._wake.acquire(timeout=IDLE_SECONDS):
+                connections.close_all()  # this thread's only
+                self._wake.acquire()
+            job, self._job = self._job, None
+            if job is None:
+                self._discard()
+                return
+            self._work(job)
+            del job  # what a caller passed must not live until the next call
+
+    def _work(self, job: _Job) -> None:
+        job.started = True
+        try:
+            if self._raw is None:
+                self._raw = own_instance(self._limit.alias)
+            job.result = job.operation(self._raw, *job.args)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
+            job.error = error
+        if not job.claim.acquire(blocking=False):
+            self._discard()  # the caller has left; the connection may hold half an answer
+            job.ended = True
+            job.call_back()
+        self._limit.free(self)
+        job.done.release()
+
+    def _discard(self) -> None:
+        raw, self._raw = self._raw, None
+        try:
+            if raw is not None:
+                raw.close()
+        except Exception:  # noqa: BLE001 - it is being thrown away
+            logger.debug("Closing an abandoned instance of %s failed", self._limit.alias)
+        connections.close_all()
+
+
+class ThreadLimit:
+    """At most `max_concurrency` daemon threads for one alias, started when first needed."""
+
+    strategy = "thread"
+
+    def __init__(
+        self, alias: str, max_concurrency: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.alias = alias
+        self._max = max_concurrency
+        self._clock = clock
+        self.after_fork()
+
+    def call(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """Run the operation on a thread; see `Limit.call`."""
+        began = self._clock()
+        worker = self._worker(budget, began, wait=not trial)
+        job = _Job(operation, args)
+        worker.run(job)
+        try:
+            ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
+        except BaseException as interruption:  # raised by a signal's handler, say
+            if job.claim.acquire(blocking=False):
+                abandon(interruption, job)
+            raise
+        if not ended:
+            assert budget is not None  # noqa: S101 - without a budget it waits for the end
+            if job.claim.acquire(blocking=False):
+                raise Expired(self._given(job, began, budget), job)
+            job.done.acquire()  # the result came first after all: it is on its way
+        error, job.error = job.error, None  # the error holds frames that hold the job
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # and this frame
+        result: T = job.result
+        return result
+
+    def free(self, worker: _Worker) -> None:
+        """Take `worker` back for the next call."""
+        if worker.era is not self._era:
+            with self._freed:
+                self._started -= 1
+            worker.run(None)
+            return
+        self._idle.append(worker)
+        if self._waiting:
+            with self._freed:
+                self._freed.notify()
+
+    def after_fork(self) -> None:
+        """Begin anew: the threads stayed with the parent."""
+        self._idle: deque[_Worker] = deque()
+        self._freed = threading.Condition()
+        self._started = 0
+        self._waiting = 0
+        self._era = object()
+
+    def close(self) -> None:
+        """End the idle threads; busy ones end when their call does."""
+        self._era = object()
+        while self._idle:
+            try:
+                worker = self._idle.pop()
+            except IndexError:  # a caller was quicker
+                return
+            with self._freed:
+                self._started -= 1
+            worker.run(None)
+
+    def _worker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
+        try:
+            return self._idle.pop()  # the one used last: its connection is the warmest
+        except IndexError:
+            pass
+        with self._freed:
+            if self._started < self._max:
+                self._started += 1
+                start = True
+            else:
+                start = False
+        if start:
+            return self._start()
+        worker = self._wait_for_place(budget, began) if wait else None
+        if worker is None:
+            raise NoPlace
+        return worker
+
+    def _start(self) -> _Worker:
+        try:
+            return _Worker(self, self._era)
+        except BaseException:
+            with self._freed:
+                self._started -= 1
+            raise
+
+    def _wait_for_place(self, budget: float | None, began: float) -> _Worker | None:
+        with self._freed:
+            self._waiting += 1
+            try:
+                while True:
+                    if self._idle:
+                        return self._idle.pop()
+                    left = None if budget is None else began + budget - self._clock()
+                    if left is not None and left <= 0:
+                        return None
+                    self._freed.wait(left)
+            except IndexError:  # a caller that did not wait was quicker
+                return self._wait_for_place(budget, began)
+            finally:
+                self._waiting -= 1
+
+    def _given(self, job: _Job, began: float, budget: float) -> float:
+        """Tell how long the other side was really given.
+
+        A thread that never started asked nobody.  Otherwise, where this process has too little
+        processor time, the waiter itself wakes late; the call had to wait about as long each
+        time it was its turn.
+        """
+        if not job.started:
+            return 0.0
+        late = self._clock() - began - budget
+        return max(0.0, budget - _HANDOVERS * max(0.0, late))
+
+
+def _timeout(budget: float | None, began: float, clock: Callable[[], float]) -> float:
+    """Return how long to wait as locks take it; -1: without end."""
+    return -1 if budget is None else max(0.0, began + budget - clock())
