@@ -1,0 +1,151 @@
+"""The one background thread of a process: repairs, trials of an idle process, signals, log lines.
+
+Started when there is first something to do, and again after a fork; never by an import.  It sleeps
+while there is nothing to do.  Where a process cannot run threads (uWSGI without --enable-threads)
+it is seen not to wake, and callers do its work a little at a time: see `stalled`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from math import inf
+
+logger = logging.getLogger("django_resilient_cache")
+
+#: Seconds between two rounds while there is something to do.
+INTERVAL = 0.25
+
+#: Seconds after which an agent that was woken and has not run is taken for one that cannot.
+STALLED_SECONDS = 3.0
+
+#: Seconds for which the end of the process waits for a round that is under way.
+FAREWELL_SECONDS = 0.8
+
+Tick = Callable[[], float | None]
+
+
+class Agent:
+    """Runs ticks.  A tick returns the seconds until it wants to run again; None: when woken."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ticks: list[Tick] = []
+        self._rests: list[Callable[[], None]] = []
+        self._errands: deque[Callable[[], None]] = deque()
+        self._stopped = False
+        self.after_fork()
+
+    def add_tick(self, tick: Tick) -> None:
+        """Run `tick` in each round."""
+        self._ticks.append(tick)
+
+    def add_rest(self, rest: Callable[[], None]) -> None:
+        """Run `rest` before the thread goes to sleep until it is woken."""
+        self._rests.append(rest)
+
+    def send(self, errand: Callable[[], None]) -> None:
+        """Run `errand` soon, off the caller's path; in order with the others."""
+        self._errands.append(errand)
+        if self.stalled:
+            self.flush()
+        self.wake()
+
+    def wake(self) -> None:
+        """Start a round soon, and the thread if there is none."""
+        if not self._woken.is_set():
+            self._woken_at = self._clock()
+            self._woken.set()
+        if self._thread is None and not self._stopped:
+            self._start()
+
+    def attend(self) -> None:
+        """See to it that there is a thread: a forked process takes over what is to be done."""
+        if self._thread is None:
+            self.wake()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it was woken long ago and has not run: this process runs no threads."""
+        return self._woken.is_set() and self._clock() - self._woken_at > STALLED_SECONDS
+
+    def flush(self, until: float = inf) -> None:
+        """Do now, in this thread, what is waiting to be done; begin nothing after `until`."""
+        while self._errands and self._clock() < until and self._running.acquire(blocking=False):
+            try:
+                while self._errands and self._clock() < until:
+                    _run(self._errands.popleft())
+            finally:
+                self._running.release()
+
+    def stop(self) -> None:
+        """End the thread; waits shortly for what it is doing."""
+        until = self._clock() + FAREWELL_SECONDS
+        self._stopped = True
+        thread = self._thread
+        self._woken.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(FAREWELL_SECONDS)
+        self.flush(until)
+
+    def after_fork(self) -> None:
+        """Begin anew: the thread stayed with the parent, which will run its errands itself."""
+        self._errands.clear()
+        self._lock = threading.RLock()  # a signal handler may come between, and use a cache
+        self._running = threading.Lock()
+        self._woken = threading.Event()
+        self._woken_at = 0.0
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None:
+                return
+            run = contextvars.Context().run  # not that of the request that happened to come first
+            thread = threading.Thread(
+                target=run, args=(self._loop,), name="resilient-cache-agent", daemon=True
+            )
+            self._thread = thread
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending, or no thread can be had
+                self._thread = None
+
+    def _loop(self) -> None:
+        try:
+            wait: float | None = 0.0
+            while not self._stopped:
+                self._woken.wait(wait)
+                self._woken.clear()
+                self.flush()
+                wait = self._round()
+                if wait is None:
+                    for rest in self._rests:
+                        _run(rest)
+        finally:  # ended by what is no Exception: the next one to wake it starts another
+            if self._thread is threading.current_thread():
+                self._thread = None
+
+    def _round(self) -> float | None:
+        waits = [_run(tick) for tick in self._ticks if not self._stopped]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _run(work: Callable[[], float | None] | Callable[[], None]) -> float | None:
+    try:
+        return work()
+    except Exception:
+        logger.exception("The agent's work failed")
+        return INTERVAL
+
+
+agent = Agent()
+atexit.register(agent.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=agent.after_fork)

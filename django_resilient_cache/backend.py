@@ -1,0 +1,322 @@
+"""`ResilientCache`: Django's cache API over a chain of other aliases.
+
+Here are keys, versions and defaults, the short way of a nearest-layer hit, and the driver that
+makes the calls a chain asks for.  What the calls are is in chain.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+
+from django_resilient_cache import operations
+from django_resilient_cache.async_api import AsyncByThread
+from django_resilient_cache.breaker import CircuitBreaker
+from django_resilient_cache.chain import Steps, Unanswered
+from django_resilient_cache.conf.chain import named
+from django_resilient_cache.deadline import remaining
+from django_resilient_cache.exceptions import CacheUnavailable, CounterUnavailable
+from django_resilient_cache.flight import Flight
+from django_resilient_cache.layer import Layer
+from django_resilient_cache.operations import MISSING
+from django_resilient_cache.outcome import MISS, Kind, Outcome
+from django_resilient_cache.plan import Plan
+from django_resilient_cache.registry import registry
+
+
+class ResilientCache(AsyncByThread):
+    """A chain of other configured aliases, nearest first, the authority last.
+
+    Constructing one never raises: mistakes in the settings are reported by `manage.py check` and
+    raised as ImproperlyConfigured at the first use.
+    """
+
+    def __init__(self, location: Any, params: dict[str, Any]) -> None:
+        # A wrong KEY_FUNCTION, say, is for the checks and the first use to tell.
+        super().__init__({})
+        self._location = location
+        self._params = params
+        self._made_plan: Plan | None = None
+        #: What the short way of `get` needs, where the nearest layer is called in place: the layer,
+        #: its breaker, its own `get` and the chain's version.  In one attribute, because a class
+        #: with `__getattr__` looks each one up the slow way.
+        self._short: tuple[Layer, CircuitBreaker, Callable[..., Any], Any] | None = None
+
+    # Reading
+
+    def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
+        """Return the value of the nearest layer that has it, else `default`."""
+        first = None
+        if (short := self._short) is not None:
+            near, breaker, near_get, default_version = short
+            if (permit := breaker.standing) is not None and near.ledger.trusted:
+                # `Layer.execute` and `Chain.get` written out for a hit in place.
+                if version is None:
+                    version = default_version
+                try:
+                    value = near_get(key, MISSING, version)
+                except Exception as error:  # noqa: BLE001 - judged: passed on or counted
+                    first = near.judged(error, "get", permit)
+                else:
+                    if breaker.uneasy:
+                        permit.success()
+                    if value is not MISSING:
+                        near.hits += 1
+                        return value
+                    near.misses += 1
+                    first = MISS
+        return self._get(key, default, version, first)
+
+    def _get(self, key: Any, default: Any, version: Any, first: Outcome | None) -> Any:
+        plan = self._made_plan or self._plan()
+        key, version = plan.resolve(key, version)
+        if first is MISS and plan.refused_below():
+            return default
+        if plan.only is None:
+            outcome = self._run(plan.chain.get(key, version, first))
+        else:
+            outcome = first or plan.only.execute(plan.raws[0], operations.get, (key, version))
+            if plan.raises and not outcome.answered:
+                plan.raise_unavailable([(0, outcome)])
+        return outcome.value if outcome.kind is Kind.HIT else default
+
+    def has_key(self, key: Any, version: Any = None) -> bool:
+        """Return whether the nearest layer that answers yes, or else the authority, has the key."""
+        plan = self._plan()
+        return self._run(plan.chain.has_key(*plan.resolve(key, version))).kind is Kind.HIT
+
+    def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        """Return the entries found: one call per layer, for the keys still missing."""
+        plan = self._plan()
+        names, version = plan.resolve_many(keys, version)
+        if not names:
+            return {}
+        found = self._run(plan.chain.get_many(list(names), version)).value or {}
+        return {names[name]: value for name, value in found.items()} if plan.composes else found
+
+    # Writing
+
+    def set(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> None:
+        """Write the entry to every layer, authority first; `timeout` in seconds."""
+        plan = self._plan()
+        key, version = plan.resolve(key, version)
+        registry.flights.outdate((key,), version)
+        self._run(plan.chain.set(key, value, plan.timeout(timeout), version))
+
+    def set_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> list[Any]:
+        """Write the entries to every layer; return the keys that no layer took."""
+        plan = self._plan()
+        values = dict(data.items())
+        names, version = plan.resolve_many(values, version)
+        if not names:
+            return []
+        registry.flights.outdate(names, version)
+        entries = {name: values[key] for name, key in names.items()}
+        outcome = self._run(plan.chain.set_many(entries, plan.timeout(timeout), version))
+        return [names[name] for name in outcome.value]
+
+    def delete(self, key: Any, version: Any = None) -> bool:
+        """Delete from every layer; return the authority's word, else the next one's."""
+        plan = self._plan()
+        key, version = plan.resolve(key, version)
+        registry.flights.outdate((key,), version)
+        return bool(self._run(plan.chain.delete(key, version)).value)
+
+    def delete_many(self, keys: Iterable[Any], version: Any = None) -> None:
+        """Delete from every layer."""
+        plan = self._plan()
+        names, version = plan.resolve_many(keys, version)
+        if names:
+            registry.flights.outdate(names, version)
+            self._run(plan.chain.delete_many(list(names), version))
+
+    def clear(self) -> None:
+        """Clear every layer."""
+        registry.flights.outdate()
+        self._run(self._plan().chain.clear())
+
+    # Decided by the authority
+
+    def add(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> bool:
+        """Write the entry if the authority does not have the key; False also without its answer."""
+        plan = self._plan()
+        key, version = plan.resolve(key, version)
+        return bool(self._run(plan.chain.add(key, value, plan.timeout(timeout), version)).value)
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
+        """Give the entry a new TTL; False if it is missing, also without the authority's answer."""
+        plan = self._plan()
+        key, version = plan.resolve(key, version)
+        return bool(self._run(plan.chain.touch(key, plan.timeout(timeout), version)).value)
+
+    def incr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
+        """Return the value increased by `delta`.
+
+        Raises ValueError if the key is missing, and CacheUnavailable, which is one too, without
+        the authority's answer.
+        """
+        plan = self._plan()
+        key, version = plan.resolve(key, version)
+        registry.flights.outdate((key,), version)
+        return self._count(plan.chain.incr(key, delta, version))
+
+    def decr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
+        """Return the value decreased by `delta`; raises as `incr` does."""
+        plan = self._plan()
+        key, version = plan.resolve(key, version)
+        registry.flights.outdate((key,), version)
+        return self._count(plan.chain.decr(key, delta, version))
+
+    def get_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> Any:
+        """Return the entry, or `default` (called, if it can be) after writing it.
+
+        One computation per key and process: other threads wait for it, no longer than their own
+        `deadline()`, and get copies.  Without the authority the layers above keep the value.
+        """
+        flights = registry.flights
+        landed = flights.landed
+        value = self.get(key, MISSING, version)
+        if value is not MISSING:
+            return value
+        if not callable(default):
+            return self._keep(key, default, timeout, version)
+
+        def compute(flight: Flight) -> Any:
+            if flights.landed != landed:  # perhaps this very key: look again
+                value = self.get(key, MISSING, version)
+                if value is not MISSING:
+                    return value
+            return self._keep(key, default, timeout, version, flight)
+
+        plan = self._plan()
+        names = map(str, plan.resolve(key, version))
+        return flights.run((plan.config.layers, *names), compute, remaining)
+
+    def _keep(
+        self, key: Any, value: Any, timeout: Any, version: Any, flight: Flight | None = None
+    ) -> Any:
+        """Add what was missing, and return what is there then.
+
+        `flight`: `value` is called for it; a change in this process meanwhile is not undone.
+        """
+        plan = self._plan()
+        name, number = plan.resolve(key, version)
+        token = registry.generations.token(name)
+        if flight is not None:
+            value = value()
+            if flight.outdated:
+                return value
+        steps = plan.chain.add(name, value, plan.timeout(timeout), number, token)
+        outcome = self._run(steps)
+        if outcome.answered and not outcome.value:
+            return self.get(key, value, version)  # another process was quicker
+        if flight is not None and flight.outdated:
+            self.delete(key, version)
+        return value
+
+    # The chain's own place among Django's caches
+
+    def close(self, **kwargs: Any) -> None:
+        """Nothing to close: Django closes the layers, which are aliases of their own."""
+
+    def make_key(self, key: Any, version: Any = None) -> Any:
+        """Return the key as the authority stores it; with a KEY_PREFIX, as the chain hands it on."""
+        plan = self._plan()
+        if plan.composes:
+            return plan.compose(key, self.version if version is None else version)
+        return plan.authority.make_key(key, self.version if version is None else version)
+
+    @property
+    def version(self) -> Any:
+        """The chain's own VERSION, else the authority's."""
+        return self._plan().version
+
+    @version.setter
+    def version(self, value: Any) -> None:
+        """BaseCache sets it; what counts is in the settings."""
+
+    @property
+    def key_prefix(self) -> Any:
+        """The chain's own KEY_PREFIX, else the authority's."""
+        plan = self._plan()
+        return self._params.get("KEY_PREFIX", "") if plan.composes else plan.authority.key_prefix
+
+    @key_prefix.setter
+    def key_prefix(self, value: Any) -> None:
+        """As for `version`."""
+
+    @property
+    def default_timeout(self) -> Any:
+        """The chain's own TIMEOUT in seconds, else the authority's."""
+        return self._plan().default_timeout
+
+    @default_timeout.setter
+    def default_timeout(self, value: Any) -> None:
+        """As for `version`."""
+
+    @property
+    def key_func(self) -> Any:
+        """The chain's own KEY_FUNCTION, else the authority's."""
+        plan = self._plan()
+        return plan.key_func if plan.composes else plan.authority.key_func
+
+    @key_func.setter
+    def key_func(self, value: Any) -> None:
+        """As for `version`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        layers = named(self.__dict__.get("_location")) or ["..."]
+        raise AttributeError(
+            f"A chain of caches has no attribute {name!r}. "
+            f'If its layer has one, use that: caches["{layers[-1]}"].{name}'
+        )
+
+    # Making the calls
+
+    def _plan(self) -> Plan:
+        plan = self._made_plan
+        if plan is None:
+            plan = self._made_plan = Plan(self._location, self._params)
+            near, raw = plan.layers[0], plan.raws[0]
+            if raw is not None:
+                self._short = near, near.breaker, plan.composing(raw.get), plan.version
+        return plan
+
+    def _run(self, steps: Steps, unavailable: type[CacheUnavailable] = CacheUnavailable) -> Outcome:
+        """Make the calls that `steps` ask for and return their outcome; the sync driver."""
+        plan = self._made_plan or self._plan()
+        layers, raws = plan.layers, plan.raws
+        try:
+            index, operation, args = next(steps)
+            while True:
+                try:
+                    outcome = layers[index].execute(raws[index], operation, args)
+                except BaseException as error:  # noqa: BLE001 - raised again by the steps
+                    index, operation, args = steps.throw(error)
+                else:
+                    index, operation, args = steps.send(outcome)
+        except StopIteration as end:
+            result: tuple[Outcome, Unanswered] = end.value
+        outcome, unanswered = result  # type: ignore[possibly-undefined]  # no other way out
+        if unanswered and plan.raises:
+            plan.raise_unavailable(unanswered, unavailable)
+        return outcome
+
+    def _count(self, steps: Steps) -> Any:
+        outcome = self._run(steps, CounterUnavailable)
+        if not outcome.answered:
+            plan = self._plan()
+            plan.raise_unavailable([(plan.chain.authority, outcome)], CounterUnavailable)
+        return outcome.value

@@ -1,0 +1,154 @@
+"""What an operation means for the ledger of its alias: what it may ask, what it leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from django.core.cache import BaseCache
+
+from django_resilient_cache import changes, operations, ttl
+from django_resilient_cache.agent import agent
+from django_resilient_cache.exceptions import ResilientCacheError
+from django_resilient_cache.ledger import Entry, Ledger
+from django_resilient_cache.limits.instances import own_instance
+from django_resilient_cache.outcome import MISS, Kind, Outcome
+
+_READS_ONE = frozenset({operations.get, operations.has_key, ttl.get_with_ttl})
+_READS_MANY = frozenset({operations.get_many, ttl.get_many_with_ttl})
+
+
+class Bookkeeper:
+    """Keeps the ledger of one alias: which operations it answers, which enter it and leave it."""
+
+    __slots__ = ("_alias", "_default", "_longest", "_template", "ledger")
+
+    def __init__(self, alias: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._alias = alias
+        self._template: BaseCache | None = None
+        #: The alias's own timeout in seconds, once it has been asked for; None: for ever.
+        self._default: float | None = -1.0
+        #: The longest timeout in seconds written here by this process; None: for ever.
+        self._longest: float | None = 0.0
+        self.ledger = Ledger(self._lifetime, clock)
+
+    def answer(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...]
+    ) -> tuple[Outcome | None, tuple[Any, ...]]:
+        """Return the answer where the layer is not to be asked, else what to ask it."""
+        holds = self._holds
+        if operation in _READS_ONE:
+            return (MISS if holds(args[0], args[-1]) else None), args
+        if operation in changes.DECISIONS:
+            undecided = self.ledger.undecided(self._name(args[0], args[-1]))
+            return (self._undecided(args[0]) if undecided else None), args
+        if operation in _READS_MANY:
+            keys = [key for key in args[0] if not holds(key, args[-1])]
+            if not keys:
+                empty: Any = {} if operation is operations.get_many else ({}, {})
+                return Outcome(Kind.DONE, empty), args
+            return None, (keys, args[-1])
+        if operation in changes.BACKFILLS:
+            entries = [entry for entry in args[0] if not holds(entry[0], args[-1])]
+            return (None if entries else Outcome(Kind.DONE)), (entries, args[-1])
+        if operation is operations.clear:
+            self.ledger.begin()
+        elif operation is not operations.missed:
+            self.ledger.begin(name for name, _, _ in self.entries(operation, args))
+        return None, args
+
+    def confirmed(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...], outcome: Outcome, mark: int
+    ) -> None:
+        """Take back the notes from before this change, which began at `mark` and got through."""
+        refused = outcome.value if operation is operations.set_many else ()
+        if refused:
+            self.missed(operations.delete_many, (list(refused), args[-1]))
+        if self.ledger.trusted:
+            return
+        if operation is operations.clear:
+            self.ledger.cleared(mark)
+        elif operation in changes.REPLACING:
+            self.ledger.reached((name for name, _, _ in self.entries(operation, args)), mark)
+
+    def unconfirmed(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...], abandoned: Any
+    ) -> None:
+        """Note a change that was asked for and may or may not be made."""
+        if operation not in changes.DECISIONS:
+            self.missed(operation, args, abandoned)
+        elif abandoned is not None:
+            entries = self.entries(operation, args)
+            self.ledger.expect(entries, abandoned)
+            self.wait([name for name, _, _ in entries], abandoned)
+
+    def missed(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...], abandoned: Any = None
+    ) -> None:
+        """Note that the layer did not confirm this change."""
+        if operation is operations.clear:
+            first = self.ledger.note_clear(abandoned)
+            names: list[Hashable] = []
+        else:
+            entries = self.entries(operation, args)
+            names = [name for name, _, _ in entries]
+            first = self.ledger.note(entries, abandoned)
+        self.wait(names, abandoned)
+        if first:  # else it comes back of its own accord
+            agent.wake()
+        else:
+            agent.attend()
+
+    def wait(self, names: list[Hashable], abandoned: Any, call: object = None) -> None:
+        """Tell the ledger when an abandoned call has ended."""
+
+        def ended() -> None:
+            self.ledger.landed(names, call or abandoned)
+            agent.wake()
+
+        if abandoned is not None:
+            self._lifetime()
+            abandoned.when_ended(ended)
+
+    def lives(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> None:
+        """Keep the longest timeout that this process may have written here."""
+        if self._longest is None:
+            return
+        for timeout in changes.timeouts(operation, args):
+            if timeout is None:
+                self._longest = None
+                return
+            if isinstance(timeout, int | float) and timeout > self._longest:
+                self._longest = timeout
+
+    def entries(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> list[Entry]:
+        """Return what this call changes."""
+        version = args[-1]
+        keys = changes.changed_keys(operation, args)
+        return [(self._name(key, version), key, version) for key in keys]
+
+    def _undecided(self, key: Any) -> Outcome:
+        error = ResilientCacheError(
+            f"{self._alias!r} missed a change of {key!r}, which is about to be repaired"
+        )
+        return Outcome(Kind.REJECTED, error=error)
+
+    def _holds(self, key: Any, version: Any) -> bool:
+        return self.ledger.holds(self._name(key, version))
+
+    def _lifetime(self) -> float | None:
+        if self._default == -1.0:  # asked once: a late call may end after the settings did
+            self._default = self._instance().default_timeout
+        if self._default is None or self._longest is None:
+            return None
+        return max(float(self._default), self._longest)
+
+    def _name(self, key: Any, version: Any) -> Hashable:
+        return str(self._instance().make_key(key, version=version))
+
+    def _instance(self) -> BaseCache:
+        """Return an instance that is only asked for keys and defaults."""
+        if self._template is None:
+            self._template = own_instance(self._alias)
+        return self._template

@@ -1,0 +1,235 @@
+"""One call of one alias: its breaker decides, its limit waits, its end is judged and counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache import BaseCache
+
+from django_resilient_cache import conf
+from django_resilient_cache.breaker import CircuitBreaker, Permit
+from django_resilient_cache.conf import LayerConfig
+from django_resilient_cache.deadline import remaining
+from django_resilient_cache.exceptions import CircuitOpenError, OperationTimeout
+from django_resilient_cache.limits import Expired, Limit, NoPlace, abandoned_by
+from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
+from django_resilient_cache.reports import Reports
+from django_resilient_cache.verdict import Verdict, judge
+
+#: A layer that was given this share of its limit has used it up; the rest went to other things
+#: in this process.
+_USED_UP = 0.5
+
+#: Looking up a member costs as much as the rest of a comparison.
+_HIT, _MISS, _DONE = Kind.HIT, Kind.MISS, Kind.DONE
+
+
+class Guard:
+    """The breaker, the limit and the counters of one alias in this process.
+
+    The counters are statistics: kept without a lock, exact under the GIL, nearly so without it.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_in_place",
+        "_limit",
+        "_reports",
+        "_seconds",
+        "alias",
+        "breaker",
+        "config",
+        "direct",
+        "done",
+        "failures",
+        "hits",
+        "misses",
+        "nearest",
+        "rejected",
+        "timeouts",
+    )
+
+    def __init__(
+        self,
+        config: LayerConfig,
+        limit: Limit,
+        *,
+        in_place: Callable[[], BaseCache | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.alias = config.alias
+        self.config = config
+        #: Whether there is no limit to keep: the caller's own instance is called in place.
+        self.direct = limit.strategy == "direct"
+        #: Whether it is the nearest layer of some chain, and so speaks to callers of their keys.
+        self.nearest = conf.is_nearest(config.alias)
+        self._clock = clock
+        self._limit = limit
+        self._seconds = config.operation_timeout
+        self._in_place = in_place
+        self._reports = Reports(config.alias, clock)
+        self.hits = self.misses = self.done = 0
+        self.failures = self.timeouts = self.rejected = 0
+        self.breaker = CircuitBreaker(
+            config.alias,
+            config.breaker,
+            clock,
+            on_change=self._reports.changed,
+            successes=lambda: self.hits + self.misses + self.done,
+        )
+
+    @property
+    def strategy(self) -> str:
+        """How the limit is kept: "direct", "sockets" or "thread"."""
+        return self._limit.strategy
+
+    def attempt(
+        self, raw: BaseCache | None, operation: Callable[..., Outcome], args: tuple[Any, ...]
+    ) -> Outcome:
+        """Make one call under a permit and within the limit.
+
+        `raw` is the instance to call in place; None: the limit has its own.  Raises what is the
+        caller's own matter; everything else becomes an `Outcome`.
+        """
+        breaker = self.breaker
+        permit = breaker.try_acquire()
+        if permit is None:
+            self.rejected += 1
+            return REJECTED
+        try:
+            if raw is not None:
+                outcome = operation(raw, *args)
+            else:
+                outcome = self._within_limit(operation, args, permit)
+        except Exception as error:  # noqa: BLE001 - judged: passed on or counted
+            outcome = self.judged(error, operation.__name__, permit)
+            if outcome.kind is Kind.FAILED:
+                outcome.abandoned = abandoned_by(error)
+            return outcome
+        except BaseException:
+            permit.release()
+            raise
+        if self._counts(outcome) and (breaker.uneasy or permit.trial):
+            permit.success()
+        return outcome
+
+    def _counts(self, outcome: Outcome) -> bool:
+        """Count an answer; return whether it is one."""
+        kind = outcome.kind
+        if kind is _HIT:
+            self.hits += 1
+        elif kind is _MISS:
+            self.misses += 1
+        elif kind is _DONE:
+            self.done += 1
+            if outcome.error is not None:
+                self._reports.unreadable(outcome.error)
+        else:
+            return False
+        return True
+
+    def judged(self, error: Exception, operation: str, permit: Permit) -> Outcome:
+        """Return what an exception of the layer means; raise it again if it is the caller's."""
+        verdict = judge(error, operation)
+        if verdict is Verdict.OWN:
+            permit.release()
+            raise error
+        if verdict is Verdict.FAILED:
+            self.failures += 1
+            permit.failure(error)
+            self._reports.failure(operation, error)
+            return Outcome(Kind.FAILED, error=error)
+        permit.success()
+        if verdict is Verdict.ANSWERED:
+            self.done += 1
+            raise error
+        self.misses += 1
+        self._reports.unreadable(error)
+        if operation in ("incr", "decr"):
+            raise ValueError("the entry cannot be read back and counts as missing") from error
+        return MISS
+
+    def refusal(self) -> CircuitOpenError:
+        """Return the error that stands for a rejected call."""
+        return CircuitOpenError(self.alias, self.breaker.retry_after)
+
+    def after_fork(self) -> None:
+        """Keep what is known, let go of what belongs to the parent."""
+        self._limit.after_fork()
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        self._limit.close()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state and the counters as plain values; times in seconds."""
+        return {
+            "state": self.breaker.state.value,
+            "strategy": self.strategy,
+            "limit": self._seconds,
+            "seconds_in_state": self.breaker.seconds_in_state,
+            "retry_after": self.breaker.retry_after,
+            "last_error": self.breaker.last_error,
+            "hits": self.hits,
+            "misses": self.misses,
+            "done": self.done,
+            "failures": self.failures,
+            "timeouts": self.timeouts,
+            "rejected": self.rejected,
+        }
+
+    def _within_limit(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...], permit: Permit
+    ) -> Outcome:
+        if self._in_place is not None:
+            raw = self._in_place()
+            if raw is not None:
+                return operation(raw, *args)
+        budget = self._seconds
+        left = remaining()
+        if left is not None and (budget is None or left < budget):
+            budget = left
+        if budget is not None and budget <= 0:
+            permit.release()
+            return self._timed_out(operation, "nothing was left of the caller's deadline")
+        try:
+            return self._limit.call(operation, args, budget, trial=permit.trial)
+        except Expired as expired:
+            assert budget is not None  # noqa: S101 - without a budget nothing expires
+            return self._expired(operation, permit, budget, expired)
+        except NoPlace:
+            outcome = self._timed_out(operation, "no thread was free")
+            if permit.trial:
+                permit.failure(outcome.error)
+            else:
+                permit.release()
+            return outcome
+
+    def _expired(
+        self, operation: Callable[..., Outcome], permit: Permit, budget: float, expired: Expired
+    ) -> Outcome:
+        limit = self._seconds
+        cut = limit is None or budget < limit
+        outcome = self._timed_out(
+            operation,
+            f"no answer within the {budget:.3g} s left of the caller's deadline"
+            if cut
+            else f"no answer within {limit:.3g} s (OPERATION_TIMEOUT)",
+        )
+        if limit is None:
+            permit.release()
+        elif cut or expired.given < _USED_UP * limit:
+            permit.cut_short(expired.given, limit, outcome.error)
+        else:
+            permit.failure(outcome.error)
+        if not cut:
+            self._reports.failure(operation.__name__, outcome.error)
+        outcome.abandoned = expired.abandoned
+        return outcome
+
+    def _timed_out(self, operation: Callable[..., Outcome], why: str) -> Outcome:
+        self.timeouts += 1
+        error = OperationTimeout(f"{operation.__name__} on {self.alias!r}: {why}")
+        return Outcome(Kind.TIMED_OUT, error=error)

@@ -1,0 +1,138 @@
+"""What a backend instance finds out at its first use: its layers, its keys, its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.core.cache import BaseCache, caches
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, get_key_func
+
+from django_resilient_cache.chain import Chain, Position, Unanswered
+from django_resilient_cache.exceptions import CacheUnavailable
+from django_resilient_cache.layer import Layer
+from django_resilient_cache.limits.instances import own_instance
+from django_resilient_cache.registry import registry
+
+#: Seconds by which a per-process layer without a TIMEOUT of its own may differ from a shared one
+#: below it.
+NEAR_SECONDS = 5.0
+
+
+class Plan:
+    """The layers of one chain in this thread or task.
+
+    Raises ImproperlyConfigured with every mistake in the settings of the chain and its layers.
+    """
+
+    def __init__(self, location: object, params: Mapping[str, Any]) -> None:
+        self.config = config = registry.chain(location, params)
+        self.layers = tuple(registry.layer(alias) for alias in config.layers)
+        instances = [_instance(layer) for layer in self.layers]
+        self.authority: BaseCache = instances[-1]
+        #: The instances to call in place; None: the layer's limit has one of its own.
+        self.raws = tuple(
+            raw if layer.direct else None for raw, layer in zip(instances, self.layers, strict=True)
+        )
+        #: The layer of a chain that has no other.
+        self.only: Layer | None = self.layers[0] if len(self.layers) == 1 else None
+        self._lower = tuple((layer, layer.breaker) for layer in self.layers[1:])
+        self.raises = config.on_unavailable == "raise"
+        self.chain = Chain(
+            [_position(self.layers, i, raw) for i, raw in enumerate(instances)],
+            registry.generations,
+        )
+        self.composes = config.own_prefix
+        self._prefix = params.get("KEY_PREFIX", "")
+        self.key_func = get_key_func(params.get("KEY_FUNCTION"))
+        self.version = params["VERSION"] if config.own_version else self.authority.version
+        self._own_timeout = config.own_timeout
+        self.default_timeout = (
+            BaseCache(dict(params)).default_timeout
+            if config.own_timeout
+            else self.authority.default_timeout
+        )
+
+    def refused_below(self) -> bool:
+        """Whether the nearest layer's miss is the last word: all below it refuse the call.
+
+        Counts it as refused where it is, except under "raise", where errors have to be named.
+        """
+        if self.raises:
+            return False
+        for _, breaker in self._lower:
+            if not breaker.refuses:
+                return False
+        for layer, _ in self._lower:
+            layer.rejected += 1
+        return True
+
+    def raise_unavailable(
+        self, unanswered: Unanswered, error: type[CacheUnavailable] = CacheUnavailable
+    ) -> None:
+        """Raise what the calls without an answer mean, if the authority's is among them.
+
+        Where that one answered, or a layer above it had a hit, the others are not missed.
+        """
+        if all(index != self.chain.authority for index, _ in unanswered):
+            return
+        errors = {
+            self.config.layers[index]: outcome.error or self.layers[index].refusal()
+            for index, outcome in unanswered
+        }
+        raise error("no layer of the cache could tell", errors)
+
+    def timeout(self, timeout: Any) -> Any:
+        """Return the timeout to pass on; a chain without a TIMEOUT leaves defaults to its layers."""
+        if timeout is DEFAULT_TIMEOUT and self._own_timeout:
+            return self.default_timeout
+        return timeout
+
+    def resolve(self, key: Any, version: Any) -> tuple[Any, Any]:
+        """Return key and version as the layers are given them."""
+        if version is None:
+            version = self.version
+        return (self.compose(key, version) if self.composes else key), version
+
+    def resolve_many(self, keys: Iterable[Any], version: Any) -> tuple[dict[Any, Any], Any]:
+        """Return the keys as the layers are given them, mapped to the caller's, and the version."""
+        if version is None:
+            version = self.version
+        if self.composes:
+            return {self.compose(key, version): key for key in keys}, version
+        return {key: key for key in keys}, version
+
+    def compose(self, key: Any, version: Any) -> Any:
+        """Return the key as any backend with this KEY_PREFIX and KEY_FUNCTION would store it."""
+        return self.key_func(key, self._prefix, version)
+
+    def composing(self, get: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a layer's `get` that takes the caller's key."""
+        if not self.composes:
+            return get
+
+        def composed(key: Any, default: Any, version: Any) -> Any:
+            return get(self.compose(key, version), default, version)
+
+        return composed
+
+
+def _instance(layer: Layer) -> BaseCache:
+    if layer.direct and not layer.nearest:
+        return own_instance(layer.alias)
+    raw: BaseCache = caches[layer.alias]
+    return raw
+
+
+def _position(layers: tuple[Layer, ...], index: int, raw: BaseCache) -> Position:
+    config = layers[index].config
+    above_shared = any(not below.config.per_process for below in layers[index + 1 :])
+    cap = config.timeout if config.own_timeout else None
+    if config.per_process and above_shared and not config.own_timeout:
+        cap = NEAR_SECONDS
+    return Position(
+        direct=layers[index].direct,
+        shared=not config.per_process,
+        cap=cap,
+        default_timeout=raw.default_timeout,
+    )

@@ -1,0 +1,365 @@
+"""The agent: one thread that starts when there is something to do, and keeps nobody waiting."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_resilient_cache import agent as agent_module
+from django_resilient_cache.agent import FAREWELL_SECONDS, STALLED_SECONDS, Agent
+from tests import services
+from tests.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    agent = Agent()
+    yield agent
+    agent.stop()
+
+
+class Ticks:
+    """A tick that counts its rounds."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.rounds = 0
+        self.threads: set[str] = set()
+        self._answers = list(answers)
+
+    def __call__(self) -> float | None:
+        self.rounds += 1
+        self.threads.add(threading.current_thread().name)
+        answer = self._answers.pop(0) if self._answers else None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    return services.wait_until(condition, 5)
+
+
+def agents() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "resilient-cache-agent"]
+
+
+def test_it_has_no_thread_until_there_is_something_to_do(agent):
+    before = len(agents())
+    agent.add_tick(Ticks())
+    assert len(agents()) == before
+    agent.wake()
+    assert len(agents()) == before + 1
+
+
+def test_it_is_one_daemon_thread_however_often_it_is_woken(agent):
+    before = len(agents())
+    ticks = Ticks()
+    agent.add_tick(ticks)
+    threads = [threading.Thread(target=agent.wake) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert soon(lambda: ticks.rounds > 0)
+    assert len(agents()) == before + 1
+    assert all(thread.daemon for thread in agents())
+    assert ticks.threads == {"resilient-cache-agent"}
+
+
+def test_attending_starts_the_thread_and_wakes_no_running_one(agent):
+    ticks = Ticks()
+    agent.add_tick(ticks)
+    agent.attend()
+    assert soon(lambda: ticks.rounds > 0)
+    time.sleep(0.05)
+    rounds = ticks.rounds
+    for _ in range(10):
+        agent.attend()
+    time.sleep(0.05)
+    assert ticks.rounds == rounds
+
+
+def test_it_sleeps_as_long_as_its_ticks_want_to(agent):
+    often, never = Ticks(0.001, 0.001, 0.001), Ticks(60, 60, 60)
+    agent.add_tick(never)
+    agent.add_tick(often)
+    agent.wake()
+    assert soon(lambda: often.rounds == 4)
+    assert never.rounds == 4
+    time.sleep(0.05)
+    assert often.rounds == 4
+
+
+def test_errands_are_run_in_order_off_the_callers_thread(agent):
+    done: list[tuple[int, str]] = []
+    for n in range(100):
+        agent.send(lambda n=n: done.append((n, threading.current_thread().name)))
+    assert soon(lambda: len(done) == 100)
+    assert done == [(n, "resilient-cache-agent") for n in range(100)]
+
+
+def test_it_does_not_take_the_context_of_the_request_that_came_first(agent):
+    seen: list[object] = []
+    of_the_request.set("request")
+    agent.send(lambda: seen.append(of_the_request.get(None)))
+    assert soon(lambda: seen == [None])
+
+
+of_the_request = contextvars.ContextVar("of_the_request")
+
+
+def test_what_raises_hurts_nobody(agent, caplog):
+    bad, good = Ticks(ZeroDivisionError(), 0.001), Ticks()
+    done: list[int] = []
+    agent.add_tick(bad)
+    agent.add_tick(good)
+
+    def raises() -> None:
+        raise LookupError("of an errand")
+
+    agent.send(raises)
+    agent.send(lambda: done.append(1))
+    assert soon(lambda: bad.rounds == 3)
+    assert good.rounds == 3
+    assert done == [1]
+    assert {type(r.exc_info[1]) for r in caplog.records} == {ZeroDivisionError, LookupError}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_ends_the_thread_does_not_end_the_agent(agent):
+    done: list[int] = []
+    agent.add_tick(Ticks(SystemExit()))
+    before = set(threading.enumerate())
+    agent.wake()
+    assert soon(lambda: agent._thread is None)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)  # what it has to say of its end belongs to this test
+    agent.send(lambda: done.append(1))
+    assert soon(lambda: done == [1])
+
+
+def test_before_it_goes_to_sleep_for_good_it_rests(agent):
+    rests: list[str] = []
+    ticks = Ticks(0.001, 0.001)
+    agent.add_tick(ticks)
+    agent.add_rest(lambda: rests.append(threading.current_thread().name))
+    agent.wake()
+    assert soon(lambda: rests == ["resilient-cache-agent"])
+    assert ticks.rounds == 3
+
+
+# Where it cannot run
+
+
+@pytest.fixture
+def stuck(monkeypatch) -> tuple[Agent, Clock]:
+    """An agent in a process whose threads do not run."""
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    clock = Clock()
+    return Agent(clock), clock
+
+
+def test_one_that_was_woken_and_does_not_run_is_stalled(stuck):
+    agent, clock = stuck
+    assert not agent.stalled
+    agent.wake()
+    clock.forward(STALLED_SECONDS - 0.1)
+    agent.wake()
+    assert not agent.stalled
+    clock.forward(0.2)
+    assert agent.stalled
+
+
+def test_a_stalled_one_runs_errands_in_the_callers_thread(stuck):
+    agent, clock = stuck
+    done: list[str] = []
+    agent.send(lambda: done.append("first"))
+    clock.forward(STALLED_SECONDS + 1)
+    assert done == []
+    agent.send(lambda: done.append("second"))
+    assert done == ["first", "second"]
+
+
+def test_an_interpreter_that_gives_no_thread_is_no_error(monkeypatch):
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    agent = Agent()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        agent.wake()
+        agent.wake()
+    done: list[int] = []
+    agent.send(lambda: done.append(1))
+    assert soon(lambda: done == [1])
+    agent.stop()
+
+
+# The end
+
+
+def test_stopping_runs_what_is_left_and_waits_no_longer_than_it_must(agent):
+    done: list[int] = []
+    agent.send(lambda: done.append(1))
+    began = time.monotonic()
+    agent.stop()
+    assert time.monotonic() - began < FAREWELL_SECONDS
+    assert done == [1]
+    assert soon(lambda: agent._thread is None)
+
+
+def test_stopping_does_not_wait_for_what_hangs(agent):
+    release = threading.Event()
+    started = threading.Event()
+
+    def hang() -> None:
+        started.set()
+        release.wait(10)
+
+    agent.send(hang)
+    assert started.wait(5)
+    done: list[int] = []
+    agent.send(lambda: done.append(1))
+    began = time.monotonic()
+    agent.stop()
+    took = time.monotonic() - began
+    release.set()
+    assert took < FAREWELL_SECONDS + 0.2
+    assert done == []
+
+
+def test_after_the_end_nothing_is_started(agent):
+    agent.stop()
+    agent.wake()
+    assert agent._thread is None
+
+
+# Processes
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+def in_child(check: Callable[[], bool]) -> int:
+    """Run `check` in a forked child: 0 if it holds."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        status = 1
+        try:
+            status = 0 if check() else 2
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_begins_with_no_thread_and_no_errands():
+    real = agent_module.agent
+    real.send(lambda: None)
+    with real._running:
+        real._errands.append(lambda: None)
+        checked = in_child(lambda: real._thread is None and not real._errands and not real.stalled)
+    real._errands.clear()
+    assert checked == 0
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_starts_its_own_when_it_has_something_to_do():
+    real = agent_module.agent
+    real.wake()
+
+    def works() -> bool:
+        done: list[int] = []
+        real.send(lambda: done.append(os.getpid()))
+        return soon(lambda: done == [os.getpid()])
+
+    assert in_child(works) == 0
+
+
+def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process with a chain of two layers, whose authority is faulty."""
+    return subprocess.run(
+        [sys.executable, "-c", PREPARED + code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "", **more},
+        check=False,
+    )
+
+
+PREPARED = """
+import threading, time
+from django.conf import settings
+settings.configure(USE_TZ=True, INSTALLED_APPS=["django_resilient_cache"], CACHES={
+    "default": {
+        "BACKEND": "django_resilient_cache.backend.ResilientCache",
+        "LOCATION": ["memory", "faulty"],
+    },
+    "memory": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "faulty": {
+        "BACKEND": "django_resilient_cache.testing.FaultyCache",
+        "LOCATION": "behind",
+        "RESILIENCE": {"OPERATION_TIMEOUT": 0.1, "MAX_FAILURES": 100},
+    },
+    "behind": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "behind"},
+})
+import django
+django.setup()
+from django.core.cache import cache, caches
+from django_resilient_cache.testing import faults
+def agents():
+    return [t for t in threading.enumerate() if t.name == "resilient-cache-agent"]
+"""
+
+
+def test_neither_imports_nor_healthy_calls_start_it():
+    done = run(
+        "cache.set('key', 1); cache.get('key'); cache.get('none'); cache.delete('key')\n"
+        "assert cache.add('lock', 1) and cache.get_or_set('other', lambda: 2) == 2\n"
+        "assert not agents(), agents()"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_short_command_ends_without_a_word_but_the_logs():
+    done = run(
+        "faults('faulty').fail()\n"
+        "cache.set('key', 1)\n"
+        "assert agents()\n"
+        "print('before the end', flush=True)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "before the end\n"
+    assert done.stderr.count("\n") <= 1, done.stderr
+
+
+def test_a_process_whose_repair_hangs_ends_within_a_second():
+    began_and_ended = run(
+        "cache.set('key', 1)\n"
+        "with faults('faulty').fail():\n"
+        "    cache.delete('key')\n"
+        "    faults('faulty').hang()\n"  # before it is healed, and repaired
+        "deadline = time.monotonic() + 5\n"
+        "while not faults('faulty').hanging and time.monotonic() < deadline:\n"
+        "    time.sleep(0.01)\n"
+        "assert faults('faulty').hanging\n"
+        "print(time.time(), flush=True)\n"
+    )
+    ended = time.time()
+    assert began_and_ended.returncode == 0, began_and_ended.stderr
+    assert ended - float(began_and_ended.stdout) < 1.5  # with what the interpreter itself takes

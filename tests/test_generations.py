@@ -1,0 +1,122 @@
+"""Keys that are being changed are known, for as long as they are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from django_resilient_cache.generations import Generations, _Stripe
+
+
+def test_a_token_stands_until_the_key_changes() -> None:
+    generations = Generations()
+    token = generations.token("k")
+    assert token is not None
+    assert generations.token("k") is token
+    for _ in range(3):
+        generations.begin(["k"]).end()
+        later = generations.token("k")
+        assert later is not None
+        assert later is not token
+        token = later
+
+
+def test_there_is_no_token_while_the_key_changes() -> None:
+    generations = Generations()
+    first, second = generations.begin(["k"]), generations.begin(["k"])
+    assert generations.token("k") is None
+    first.end()
+    assert generations.token("k") is None
+    second.end()
+    assert generations.token("k") is not None
+
+
+def test_numbers_and_texts_that_backends_take_for_one_key_are_one() -> None:
+    generations = Generations()
+    mutation = generations.begin([1])
+    assert generations.token("1") is None
+    mutation.end()
+
+
+def test_other_keys_are_not_held_up() -> None:
+    generations = Generations()
+    mutation = generations.begin(["k"])
+    assert sum(generations.token(f"other {number}") is None for number in range(100)) < 10
+    mutation.end()
+
+
+def test_begin_all_is_a_change_of_every_key() -> None:
+    generations = Generations()
+    tokens = [generations.token(str(number)) for number in range(100)]
+    mutation = generations.begin_all()
+    assert all(generations.token(str(number)) is None for number in range(100))
+    mutation.end()
+    assert all(generations.token(str(n)) is not token for n, token in enumerate(tokens))
+
+
+def test_keys_of_one_stripe_are_begun_once() -> None:
+    generations = Generations()
+    mutation = generations.begin([*map(str, range(5000)), "0", 0])
+    assert not mutation.disturbed()
+    mutation.end()
+    assert generations.token("0") is not None
+
+
+def test_overlap_is_seen_from_both_sides() -> None:
+    generations = Generations()
+    first = generations.begin(["k"])
+    assert not first.disturbed()
+    second = generations.begin(["k"])
+    assert first.disturbed()
+    assert second.disturbed()
+    second.end()
+    third = generations.begin(["k"])
+    assert third.disturbed(), "the first is still under way"
+    first.end()
+    third.end()
+    assert not generations.begin(["k"]).disturbed()
+
+
+def test_a_fork_forgets_what_only_the_parents_threads_can_end() -> None:
+    generations = Generations()
+    mutation = generations.begin(["k"])
+    generations.after_fork()
+    assert generations.token("k") is not None
+    mutation.end()
+    assert generations.token("k") is not None
+
+
+class SlowStripe(_Stripe):
+    """Lets another thread in between each reading and writing of a number."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        time.sleep(0)
+        return value
+
+
+def test_no_change_is_lost_under_threads() -> None:
+    """Fails without the stripe's lock: numbers are read, changed and written."""
+    generations = Generations()
+    generations._stripes = [SlowStripe() for _ in generations._stripes]
+    errors: list[str] = []
+
+    def change() -> None:
+        for _ in range(300):
+            mutation = generations.begin(["k"])
+            if generations.token("k") is not None:
+                errors.append("a token during a change")
+            mutation.end()
+
+    threads = [threading.Thread(target=change) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert generations.token("k") is not None, "every change has ended"
+    stripe = generations._stripes[generations._index("k")]
+    assert stripe.started == 4 * 300, "every change has its own number"
