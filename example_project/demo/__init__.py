@@ -1,0 +1,1 @@
+"""`manage.py demo`: an outage of Redis, rehearsed on the example site in front of your eyes."""
