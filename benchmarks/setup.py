@@ -1,0 +1,95 @@
+"""The settings that everything here is measured under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.servers import Server
+
+CHAIN = "django_resilient_cache.backend.ResilientCache"
+MEMORY = "django.core.cache.backends.locmem.LocMemCache"
+DJANGO_REDIS = "django_redis.cache.RedisCache"
+
+#: Seconds: the limit of a guarded layer, and the socket timeout of the bare client beside it.
+LIMIT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a row may use: one server that stays well, one to be frozen, seconds to spend."""
+
+    healthy: Server
+    frozen: Server
+    seconds: float
+    entries: int
+    """Distinct keys of the row that watches memory."""
+
+
+def configure(bench: Bench) -> None:
+    """Configure Django once for all rows; caches that a row does not use cost nothing."""
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        CACHES=_caches(bench),
+        INSTALLED_APPS=["django_resilient_cache"],
+        LOGGING={"version": 1, "loggers": {"django_resilient_cache": {"level": "CRITICAL"}}},
+    )
+    django.setup()
+
+
+def cache(alias: str) -> Any:
+    """Return the backend itself: the proxy `django.core.cache.cache` costs as much again."""
+    from django.core.cache import caches
+
+    return caches[alias]
+
+
+def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
+    healthy, frozen = bench.healthy.url(), bench.frozen.url()
+    guard = {"OPERATION_TIMEOUT": LIMIT}
+    return {
+        "default": _memory("default"),
+        "memory": _memory("memory"),
+        "redis": _redis(healthy),
+        "redis_threads": _redis(healthy, RESILIENCE={"TIMEOUT_STRATEGY": "thread"}),
+        # For a breaker that is open longer than any run.
+        "away": {
+            "BACKEND": "django.core.cache.backends.dummy.DummyCache",
+            "RESILIENCE": {"RESET_TIMEOUT": 3600, "MAX_RESET_TIMEOUT": 3600},
+        },
+        "nearest": _chain("memory", "redis"),
+        "memory_only": _chain("memory"),
+        "one_layer": _chain("redis"),
+        "one_layer_threads": _chain("redis_threads"),
+        "below": _memory("below"),
+        "two_memories": _chain("memory", "below"),
+        "away_last": _chain("memory", "away"),
+        "away_between": _chain("memory", "away", "below"),
+        "frozen": _redis(frozen, RESILIENCE=guard),
+        "frozen_near": _memory("frozen_near"),
+        "outage": _chain("frozen_near", "frozen"),
+        "outage_without": _chain("frozen_near"),
+        "ignoring": _redis(
+            # A database of its own: django-redis shares pools between aliases of one URL.
+            bench.frozen.url(1),
+            OPTIONS={
+                "IGNORE_EXCEPTIONS": True,
+                "SOCKET_TIMEOUT": LIMIT,
+                "SOCKET_CONNECT_TIMEOUT": LIMIT,
+            },
+        ),
+    }
+
+
+def _chain(*layers: str) -> dict[str, Any]:
+    return {"BACKEND": CHAIN, "LOCATION": list(layers)}
+
+
+def _memory(name: str) -> dict[str, Any]:
+    return {"BACKEND": MEMORY, "LOCATION": name, "OPTIONS": {"MAX_ENTRIES": 10_000}}
+
+
+def _redis(url: str, **more: Any) -> dict[str, Any]:
+    return {"BACKEND": DJANGO_REDIS, "LOCATION": url, **more}

@@ -1,0 +1,136 @@
+"""The benchmarks run and say what they should; how fast anything is, is not asserted here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from benchmarks.drawing import drawn
+from benchmarks.measure import LEAST_PAIRS, Spread, Work, compare
+from benchmarks.outage import Course, Phases, Point
+from benchmarks.rows import ROWS, Goal
+from tests import services
+
+ROOT = Path(__file__).resolve().parent.parent
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def run(*arguments: str | Path) -> str:
+    """What `python -m benchmarks` prints; in a process of its own, which configures Django."""
+    if services.valkey_program() is None:
+        services.unavailable("no Valkey for the benchmarks")
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """All rows, once and far too short."""
+    file = tmp_path_factory.mktemp("benchmarks") / "rows.json"
+    printed = run("--quick", "--json", file)
+    return printed, {row["name"]: row for row in json.loads(file.read_text())["rows"]}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_row_is_measured_and_printed(quick, row):
+    printed, measured = quick
+    if row.name.startswith("breaker-"):
+        pytest.importorskip(row.name.removeprefix("breaker-"))
+    found = measured[row.name]
+    assert row.name in printed
+    assert found["met"] is row.goal.met(found["figure"]["median"])
+    assert found["reference"] > 0
+    if row.goal.unit == "x":
+        assert found["subject"] > 0
+        assert 0 < found["figure"]["low"] <= found["figure"]["high"]
+
+
+def test_rows_are_chosen_by_name():
+    printed = run("--quick", "--markdown", "nearest-hit")
+    assert "| nearest-hit |" in printed
+    assert "get-many" not in printed
+
+
+def test_a_row_that_does_not_exist_is_named():
+    command = [sys.executable, "-m", "benchmarks", "nearest-hid"]
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "no such row: nearest-hid" in done.stderr
+
+
+def test_an_outage_is_taken_through_its_phases_and_drawn(tmp_path):
+    svg, figures = tmp_path / "outage.svg", tmp_path / "outage.json"
+    run("outage", "--quick", "--svg", svg, "--json", figures)
+    courses = json.loads(figures.read_text())["courses"]
+    assert len(courses) == 3
+    assert all(point["throughput"] > 0 for course in courses.values() for point in course)
+    check_picture(svg.read_text(), lines=6)
+
+
+def test_the_picture_in_the_docs_is_sound():
+    check_picture((ROOT / "docs" / "outage.svg").read_text(), lines=6)
+
+
+def check_picture(text: str, lines: int) -> None:
+    """Well-formed, described, readable in light and dark, and nothing outside its frame."""
+    root = ET.fromstring(text)
+    title, description = root.find(f"{SVG}title"), root.find(f"{SVG}desc")
+    assert title is not None
+    assert title.text
+    assert description is not None
+    assert description.text
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == "title description"
+    assert "prefers-color-scheme: dark" in text
+    drawn_lines = root.findall(f"{SVG}polyline")
+    assert len(drawn_lines) == lines
+    width, height = (float(root.get(side, "")) for side in ("width", "height"))
+    for line in drawn_lines:
+        for point in line.get("points", "").split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= width
+            assert 0 <= y <= height
+
+
+def test_a_picture_keeps_extreme_figures_inside_its_frame():
+    points = [Point(0.5, 1e7, 1e-7), Point(1.5, 0.5, 30.0), Point(2.5, 1e3, 1e-3)]
+    courses = [Course(name, points) for name in ("memory", "bare <&>", "chain")]
+    check_picture(drawn(courses, Phases(1, 1, 1), ["a note"]), lines=6)
+
+
+def test_work_against_itself_is_compared_in_pairs():
+    work = Work("len(text)", text="text")
+    found = compare(work, work, seconds=0.0)
+    assert found.pairs == LEAST_PAIRS
+    assert found.ratio.low <= found.ratio.median <= found.ratio.high
+    assert found.subject.median > 0
+
+
+def test_a_spread_is_the_middle_and_the_quartiles():
+    assert Spread.of([5, 1, 2, 4, 3]) == Spread(median=3, low=2, high=4)
+    assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "met"),
+    [
+        (Goal(1.1), 1.1, True),
+        (Goal(1.1), 1.104, True),
+        (Goal(1.1), 1.11, False),
+        (Goal(100, at_most=False), 100.0, True),
+        (Goal(100, at_most=False), 99.9, False),
+    ],
+)
+def test_a_goal_is_met_by_the_figure_as_printed(goal, value, met):
+    assert goal.met(value) is met
