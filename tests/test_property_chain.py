@@ -196,6 +196,7 @@ class ChainMachine(RuleBasedStateMachine):
         if name == "tick":
             self.answer(self.stage.tick)
         elif name.startswith("missed "):
+            self.replace("set", entry, DEFAULT)
             self.stage.refuse(self.stage.authority)
             self.replace(name.removeprefix("missed "), entry, timeout)
             self.stage.heal(self.stage.authority)
