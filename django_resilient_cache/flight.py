@@ -67,7 +67,7 @@ class Flights:
             if not flight.done.wait(longest):
                 break
             if flight.result is not None:
-                return pickle.loads(flight.result)  # type: ignore[no-any-return]  # noqa: S301
+                return pickle.loads(flight.result)  # type: ignore[no-any-return]  # noqa: S301 - own bytes
         return self._alone(key, compute)
 
     def outdate(self, keys: Iterable[Any] | None = None, version: Any = None) -> None:

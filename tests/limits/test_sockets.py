@@ -363,13 +363,19 @@ def test_a_starved_process_can_connect(backend, valkey):
 
 
 def test_a_frozen_server_is_blamed_by_a_starved_process(backend, own_valkey):
-    """Not for each call: nobody can tell then.  But what it is blamed for adds up to failures."""
+    """Not for each call, nobody can tell then, but what it is blamed for adds up.
+
+    Three attempts: other programs may starve the burning threads' process altogether.
+    """
+
+    def blamed() -> bool:
+        with burning(2):
+            outcomes = [timed(call, limit)[0] for _ in range(6)]
+        # What is not cut is the client's own error: connecting was given up.
+        given = [getattr(outcome, "given", LIMIT) for outcome in outcomes]
+        return sum(given) > 0.5 * LIMIT * len(given)
+
     with limit_for(backend, own_valkey.url) as limit:
         call(limit, put, "key", "value", budget=2.0)
         own_valkey.freeze()
-        with burning(2):
-            outcomes = [timed(call, limit)[0] for _ in range(6)]
-
-    # What is not cut is the client's own error: connecting was given up.
-    given = [getattr(outcome, "given", LIMIT) for outcome in outcomes]
-    assert sum(given) > LIMIT
+        assert any(blamed() for _ in range(3))
