@@ -7,6 +7,7 @@ makes the calls a chain asks for.  What the calls are is in chain.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -15,7 +16,6 @@ from django_resilient_cache import operations
 from django_resilient_cache.async_api import AsyncByThread
 from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.chain import Steps, Unanswered
-from django_resilient_cache.conf.chain import named
 from django_resilient_cache.deadline import remaining
 from django_resilient_cache.exceptions import CacheUnavailable, CounterUnavailable
 from django_resilient_cache.flight import Flight
@@ -23,10 +23,11 @@ from django_resilient_cache.layer import Layer
 from django_resilient_cache.operations import MISSING
 from django_resilient_cache.outcome import MISS, Kind, Outcome
 from django_resilient_cache.plan import Plan
+from django_resilient_cache.planned import Planned
 from django_resilient_cache.registry import registry
 
 
-class ResilientCache(AsyncByThread):
+class ResilientCache(AsyncByThread, Planned):
     """A chain of other configured aliases, nearest first, the authority last.
 
     Constructing one never raises: mistakes in the settings are reported by `manage.py check` and
@@ -34,15 +35,11 @@ class ResilientCache(AsyncByThread):
     """
 
     def __init__(self, location: Any, params: dict[str, Any]) -> None:
-        # A wrong KEY_FUNCTION, say, is for the checks and the first use to tell.
-        super().__init__({})
-        self._location = location
-        self._params = params
-        self._made_plan: Plan | None = None
+        super().__init__(location, params)
         #: What the short way of `get` needs, where the nearest layer is called in place: the layer,
-        #: its breaker, its own `get` and the chain's version.  In one attribute, because a class
-        #: with `__getattr__` looks each one up the slow way.
-        self._short: tuple[Layer, CircuitBreaker, Callable[..., Any], Any] | None = None
+        #: its breaker, its own `get`, the chain's version and `Keys.room`.  In one attribute,
+        #: because a class with `__getattr__` looks each one up the slow way.
+        self._short: tuple[Layer, CircuitBreaker, Callable[..., Any], Any, int] | None = None
 
     # Reading
 
@@ -50,11 +47,19 @@ class ResilientCache(AsyncByThread):
         """Return the value of the nearest layer that has it, else `default`."""
         first = None
         if (short := self._short) is not None:
-            near, breaker, near_get, default_version = short
+            near, breaker, near_get, default_version, room = short
             if (permit := breaker.standing) is not None and near.ledger.trusted:
-                # `Layer.execute` and `Chain.get` written out for a hit in place.
+                # `Keys.resolve`, `Layer.execute` and `Chain.get` written out for a hit in place.
                 if version is None:
                     version = default_version
+                if not (
+                    type(key) is str
+                    and len(key) <= room
+                    and key.isprintable()
+                    and " " not in key
+                    and version is default_version
+                ):
+                    self._plan().keys.resolve(key, version)  # it may want to warn
                 try:
                     value = near_get(key, MISSING, version)
                 except Exception as error:  # noqa: BLE001 - judged: passed on or counted
@@ -71,7 +76,8 @@ class ResilientCache(AsyncByThread):
 
     def _get(self, key: Any, default: Any, version: Any, first: Outcome | None) -> Any:
         plan = self._made_plan or self._plan()
-        key, version = plan.resolve(key, version)
+        keys = plan.keys
+        key, version = (keys.resolve if first is None else keys.name)(key, version)
         if first is MISS and plan.refused_below():
             return default
         if plan.only is None:
@@ -85,16 +91,18 @@ class ResilientCache(AsyncByThread):
     def has_key(self, key: Any, version: Any = None) -> bool:
         """Return whether the nearest layer that answers yes, or else the authority, has the key."""
         plan = self._plan()
-        return self._run(plan.chain.has_key(*plan.resolve(key, version))).kind is Kind.HIT
+        return self._run(plan.chain.has_key(*plan.keys.resolve(key, version))).kind is Kind.HIT
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """Return the entries found: one call per layer, for the keys still missing."""
         plan = self._plan()
-        names, version = plan.resolve_many(keys, version)
+        names, version = plan.keys.resolve_many(keys, version)
         if not names:
             return {}
         found = self._run(plan.chain.get_many(list(names), version)).value or {}
-        return {names[name]: value for name, value in found.items()} if plan.composes else found
+        return (
+            {names[name]: value for name, value in found.items()} if plan.keys.composes else found
+        )
 
     # Writing
 
@@ -103,7 +111,7 @@ class ResilientCache(AsyncByThread):
     ) -> None:
         """Write the entry to every layer, authority first; `timeout` in seconds."""
         plan = self._plan()
-        key, version = plan.resolve(key, version)
+        key, version = plan.keys.resolve(key, version)
         registry.flights.outdate((key,), version)
         self._run(plan.chain.set(key, value, plan.timeout(timeout), version))
 
@@ -113,7 +121,7 @@ class ResilientCache(AsyncByThread):
         """Write the entries to every layer; return the keys that no layer took."""
         plan = self._plan()
         values = dict(data.items())
-        names, version = plan.resolve_many(values, version)
+        names, version = plan.keys.resolve_many(values, version)
         if not names:
             return []
         registry.flights.outdate(names, version)
@@ -124,14 +132,14 @@ class ResilientCache(AsyncByThread):
     def delete(self, key: Any, version: Any = None) -> bool:
         """Delete from every layer; return the authority's word, else the next one's."""
         plan = self._plan()
-        key, version = plan.resolve(key, version)
+        key, version = plan.keys.resolve(key, version)
         registry.flights.outdate((key,), version)
         return bool(self._run(plan.chain.delete(key, version)).value)
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> None:
         """Delete from every layer."""
         plan = self._plan()
-        names, version = plan.resolve_many(keys, version)
+        names, version = plan.keys.resolve_many(keys, version)
         if names:
             registry.flights.outdate(names, version)
             self._run(plan.chain.delete_many(list(names), version))
@@ -148,13 +156,13 @@ class ResilientCache(AsyncByThread):
     ) -> bool:
         """Write the entry if the authority does not have the key; False also without its answer."""
         plan = self._plan()
-        key, version = plan.resolve(key, version)
+        key, version = plan.keys.resolve(key, version)
         return bool(self._run(plan.chain.add(key, value, plan.timeout(timeout), version)).value)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Give the entry a new TTL; False if it is missing, also without the authority's answer."""
         plan = self._plan()
-        key, version = plan.resolve(key, version)
+        key, version = plan.keys.resolve(key, version)
         return bool(self._run(plan.chain.touch(key, plan.timeout(timeout), version)).value)
 
     def incr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
@@ -164,14 +172,14 @@ class ResilientCache(AsyncByThread):
         the authority's answer.
         """
         plan = self._plan()
-        key, version = plan.resolve(key, version)
+        key, version = plan.keys.resolve(key, version)
         registry.flights.outdate((key,), version)
         return self._count(plan.chain.incr(key, delta, version))
 
     def decr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
         """Return the value decreased by `delta`; raises as `incr` does."""
         plan = self._plan()
-        key, version = plan.resolve(key, version)
+        key, version = plan.keys.resolve(key, version)
         registry.flights.outdate((key,), version)
         return self._count(plan.chain.decr(key, delta, version))
 
@@ -191,111 +199,63 @@ class ResilientCache(AsyncByThread):
         if not callable(default):
             return self._keep(key, default, timeout, version)
 
+        plan = self._plan()
+        name, number = plan.keys.name(key, version)
+
         def compute(flight: Flight) -> Any:
             if flights.landed != landed:  # perhaps this very key: look again
-                value = self.get(key, MISSING, version)
-                if value is not MISSING:
-                    return value
+                found = self._run(plan.chain.get(name, number))
+                if found.kind is Kind.HIT:
+                    return found.value
             return self._keep(key, default, timeout, version, flight)
 
-        plan = self._plan()
-        names = map(str, plan.resolve(key, version))
-        return flights.run((plan.config.layers, *names), compute, remaining)
+        return flights.run((plan.config.layers, str(name), str(number)), compute, remaining)
 
     def _keep(
         self, key: Any, value: Any, timeout: Any, version: Any, flight: Flight | None = None
     ) -> Any:
         """Add what was missing, and return what is there then.
 
-        `flight`: `value` is called for it; a change in this process meanwhile is not undone.
+        `flight`: `value` is called for it; a change in this process meanwhile is not undone.  What
+        was computed is returned, whether or not a layer could keep it.
         """
         plan = self._plan()
-        name, number = plan.resolve(key, version)
+        name, number = plan.keys.name(key, version)
         token = registry.generations.token(name)
         if flight is not None:
             value = value()
             if flight.outdated:
                 return value
         steps = plan.chain.add(name, value, plan.timeout(timeout), number, token)
-        outcome = self._run(steps)
-        if outcome.answered and not outcome.value:
-            return self.get(key, value, version)  # another process was quicker
+        outcome = self._run(steps, None)
+        if outcome.answered and not outcome.value:  # another process was quicker
+            quicker = self._run(plan.chain.get(name, number), None)
+            return quicker.value if quicker.kind is Kind.HIT else value
         if flight is not None and flight.outdated:
-            self.delete(key, version)
+            registry.flights.outdate((name,), number)
+            self._run(plan.chain.delete(name, number), None)
         return value
-
-    # The chain's own place among Django's caches
-
-    def close(self, **kwargs: Any) -> None:
-        """Nothing to close: Django closes the layers, which are aliases of their own."""
-
-    def make_key(self, key: Any, version: Any = None) -> Any:
-        """Return the key as the authority stores it; with a KEY_PREFIX, as the chain hands it on."""
-        plan = self._plan()
-        if plan.composes:
-            return plan.compose(key, self.version if version is None else version)
-        return plan.authority.make_key(key, self.version if version is None else version)
-
-    @property
-    def version(self) -> Any:
-        """The chain's own VERSION, else the authority's."""
-        return self._plan().version
-
-    @version.setter
-    def version(self, value: Any) -> None:
-        """BaseCache sets it; what counts is in the settings."""
-
-    @property
-    def key_prefix(self) -> Any:
-        """The chain's own KEY_PREFIX, else the authority's."""
-        plan = self._plan()
-        return self._params.get("KEY_PREFIX", "") if plan.composes else plan.authority.key_prefix
-
-    @key_prefix.setter
-    def key_prefix(self, value: Any) -> None:
-        """As for `version`."""
-
-    @property
-    def default_timeout(self) -> Any:
-        """The chain's own TIMEOUT in seconds, else the authority's."""
-        return self._plan().default_timeout
-
-    @default_timeout.setter
-    def default_timeout(self, value: Any) -> None:
-        """As for `version`."""
-
-    @property
-    def key_func(self) -> Any:
-        """The chain's own KEY_FUNCTION, else the authority's."""
-        plan = self._plan()
-        return plan.key_func if plan.composes else plan.authority.key_func
-
-    @key_func.setter
-    def key_func(self, value: Any) -> None:
-        """As for `version`."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        layers = named(self.__dict__.get("_location")) or ["..."]
-        raise AttributeError(
-            f"A chain of caches has no attribute {name!r}. "
-            f'If its layer has one, use that: caches["{layers[-1]}"].{name}'
-        )
 
     # Making the calls
 
     def _plan(self) -> Plan:
         plan = self._made_plan
         if plan is None:
-            plan = self._made_plan = Plan(self._location, self._params)
-            near, raw = plan.layers[0], plan.raws[0]
+            plan = super()._plan()
+            near, raw, keys = plan.layers[0], plan.raws[0], plan.keys
             if raw is not None:
-                self._short = near, near.breaker, plan.composing(raw.get), plan.version
+                near_get = keys.composing(raw.get)
+                self._short = near, near.breaker, near_get, keys.version, keys.room
         return plan
 
-    def _run(self, steps: Steps, unavailable: type[CacheUnavailable] = CacheUnavailable) -> Outcome:
-        """Make the calls that `steps` ask for and return their outcome; the sync driver."""
+    def _run(
+        self, steps: Steps, unavailable: type[CacheUnavailable] | None = CacheUnavailable
+    ) -> Outcome:
+        """Make the calls that `steps` ask for and return their outcome; the sync driver.
+
+        `unavailable`: what is raised under "raise" where the authority did not answer; None:
+        nothing is.
+        """
         plan = self._made_plan or self._plan()
         layers, raws = plan.layers, plan.raws
         try:
@@ -309,8 +269,12 @@ class ResilientCache(AsyncByThread):
                     index, operation, args = steps.send(outcome)
         except StopIteration as end:
             result: tuple[Outcome, Unanswered] = end.value
+        except BaseException as error:
+            if getgeneratorstate(steps) == GEN_SUSPENDED:  # interrupted between two calls
+                self._run(_after(error, steps))
+            raise
         outcome, unanswered = result  # type: ignore[possibly-undefined]  # no other way out
-        if unanswered and plan.raises:
+        if unanswered and plan.raises and unavailable is not None:
             plan.raise_unavailable(unanswered, unavailable)
         return outcome
 
@@ -320,3 +284,10 @@ class ResilientCache(AsyncByThread):
             plan = self._plan()
             plan.raise_unavailable([(plan.chain.authority, outcome)], CounterUnavailable)
         return outcome.value
+
+
+def _after(error: BaseException, steps: Steps) -> Steps:
+    """Return what `steps` have left to do when `error` ends them; they raise it again."""
+    call = steps.throw(error)
+    while True:
+        call = steps.send((yield call))

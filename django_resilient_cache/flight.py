@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
+
+from django_resilient_cache.interruption import interrupts
 
 T = TypeVar("T")
 
@@ -34,7 +37,7 @@ _LONGEST_WAIT = 5.0
 class Flight:
     """One computation."""
 
-    __slots__ = ("done", "outdated", "result", "waiters")
+    __slots__ = ("done", "outdated", "result", "until", "waiters")
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -42,6 +45,8 @@ class Flight:
         self.result: bytes | None = None
         #: Whether the entry was changed since it began: the result is older than that.
         self.outdated = False
+        #: When nobody waits for it any longer, on the monotonic clock.
+        self.until = time.monotonic() + _LONGEST_WAIT
 
 
 class Flights:
@@ -56,19 +61,21 @@ class Flights:
         `left` tells how many seconds the caller may wait for the other one (None: no end); after
         that, or where the other one failed, this caller computes itself.
         """
-        if _leading.get():
-            return self._alone(key, compute)
-        for _ in range(_PATIENCE):
-            flight, leads = self._join(key)
-            if leads:
-                return self._lead(key, flight, compute)
-            seconds = left()
-            longest = _LONGEST_WAIT if seconds is None else min(seconds, _LONGEST_WAIT)
-            if not flight.done.wait(longest):
-                break
-            if flight.result is not None:
-                return pickle.loads(flight.result)  # type: ignore[no-any-return]  # noqa: S301 - own bytes
-        return self._alone(key, compute)
+        turns = 0 if _leading.get() else _PATIENCE
+        while True:
+            flight = Flight()
+            about = key if turns > 0 else (*key, flight)  # alone: no other caller asks for that
+            try:
+                other = self._join(about, flight)
+                if other is flight:
+                    return self._lead(about, flight, compute)
+            finally:
+                self._land(about, flight)
+            turns -= 1
+            if not other.done.wait(_shorter(left(), other.until - time.monotonic())):
+                turns = 0
+            elif other.result is not None:
+                return pickle.loads(other.result)  # type: ignore[no-any-return]  # noqa: S301 - own bytes
 
     def outdate(self, keys: Iterable[Any] | None = None, version: Any = None) -> None:
         """Note that these keys are about to be changed; None: that all are.
@@ -86,55 +93,55 @@ class Flights:
 
     def after_fork(self) -> None:
         """Begin anew: the leaders stayed with the parent."""
-        self._lock = threading.Lock()
+        # Re-entrant: a signal's handler may use the cache while this very thread holds the lock.
+        self._lock = threading.RLock()
         #: Computations by what they are about.
         self.under_way: dict[Key, Flight] = {}
         #: Flights that have ended: a caller can tell whether one did since its own miss.
         self.landed = 0
 
-    def _alone(self, key: Key, compute: Callable[[Flight], T]) -> T:
-        """Compute without telling others, but told of changes as they are."""
-        flight = Flight()
-        alone = (*key, flight)
-        with self._lock:
-            self.under_way[alone] = flight
-        try:
-            return compute(flight)
-        finally:
-            with self._lock:
-                self.under_way.pop(alone, None)
-
     def _lead(self, key: Key, flight: Flight, compute: Callable[[Flight], T]) -> T:
-        token = _leading.set(True)
-        try:
+        led = _leading.get()
+        try:  # here already: an interruption may come at once
+            _leading.set(True)
             value = compute(flight)
-        except BaseException:
-            self._land(key, flight)
-            raise
         finally:
-            _leading.reset(token)
-        self._land(key, flight, value)
+            _leading.set(led)
+        self._leave(key, flight)
+        if flight.waiters:
+            flight.result = _copy(value)
         return value
 
-    def _land(self, key: Key, flight: Flight, *value: Any) -> None:
+    def _land(self, key: Key, flight: Flight) -> None:
+        """End a flight, whether or not it ever began."""
+        self._leave(key, flight)
+        flight.done.set()
+
+    def _leave(self, key: Key, flight: Flight) -> None:
+        """Let nobody join any more."""
         with self._lock:
-            self.landed += 1
             if self.under_way.get(key) is flight:
                 del self.under_way[key]
-        try:
-            if value and flight.waiters:
-                flight.result = pickle.dumps(value[0], pickle.HIGHEST_PROTOCOL)
-        except Exception:  # noqa: BLE001 - it cannot be copied: each waiter computes its own
-            flight.result = None
-        finally:
-            flight.done.set()
+                self.landed += 1
 
-    def _join(self, key: Key) -> tuple[Flight, bool]:
-        """Return the flight for `key` and whether the caller leads it."""
+    def _join(self, key: Key, own: Flight) -> Flight:
+        """Return the flight of `key`: the caller's own, or another one for which it waits."""
         with self._lock:
-            flight = self.under_way.get(key)
-            if flight is not None:
+            flight = self.under_way.setdefault(key, own)
+            if flight is not own:
                 flight.waiters += 1
-                return flight, False
-            flight = self.under_way[key] = Flight()
-            return flight, True
+            return flight
+
+
+def _copy(value: object) -> bytes | None:
+    """Return what waiters make their copies of; None: each has to compute its own."""
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        if interrupts(error):
+            raise
+        return None
+
+
+def _shorter(one: float | None, other: float) -> float:
+    return other if one is None else min(one, other)

@@ -28,13 +28,25 @@ class _Stripe:
 
 
 class Mutation:
-    """One change of a key, from before the first layer is written until after the last."""
+    """One change of a key, from before the first layer is written until after the last.
 
-    __slots__ = ("_before", "_number", "_stripe")
+    Nothing is called with the lock held, so that no signal is handled there: its handler may use
+    the cache, or raise and leave things half done.
+    """
+
+    __slots__ = ("_before", "_number", "_stripe", "_under_way")
 
     def __init__(self, stripe: _Stripe) -> None:
         self._stripe = stripe
+        self._before: object | None = None
+        self._number = 0
+        self._under_way = False
+
+    def begin(self) -> None:
+        """Keep readers from backfilling the key, until `end`."""
+        stripe = self._stripe
         with stripe.lock:
+            self._under_way = True
             self._before, stripe.quiet = stripe.quiet, None
             stripe.changing += 1
             stripe.started += 1
@@ -50,12 +62,14 @@ class Mutation:
         return token is not None and self._before is token
 
     def end(self) -> None:
-        """Let readers backfill the key again."""
-        stripe = self._stripe
+        """Let readers backfill the key again; does nothing before `begin` or the second time."""
+        stripe, quiet = self._stripe, object()
         with stripe.lock:
-            stripe.changing -= 1
-            if not stripe.changing:
-                stripe.quiet = object()
+            if self._under_way:
+                self._under_way = False
+                stripe.changing -= 1
+                if not stripe.changing:
+                    stripe.quiet = quiet
 
 
 class Mutations:
@@ -66,12 +80,17 @@ class Mutations:
     def __init__(self, stripes: Iterable[_Stripe]) -> None:
         self._mutations = [Mutation(stripe) for stripe in stripes]
 
+    def begin(self) -> None:
+        """Keep readers from backfilling the keys, until `end`."""
+        for mutation in self._mutations:
+            mutation.begin()
+
     def disturbed(self) -> bool:
         """Whether another change of one of the keys overlapped with this one."""
         return any(mutation.disturbed() for mutation in self._mutations)
 
     def end(self) -> None:
-        """Let readers backfill the keys again."""
+        """Let readers backfill the keys again; as `Mutation.end`."""
         for mutation in self._mutations:
             mutation.end()
 
@@ -82,20 +101,18 @@ class Generations:
     def __init__(self) -> None:
         self.after_fork()
 
-    def begin(self, keys: Iterable[Any]) -> Mutation | Mutations:
-        """Note that `keys` are being changed, until the mutation's `end()`."""
+    def mutation(self, key: Any) -> Mutation:
+        """Return a change of `key` that is to begin."""
+        return Mutation(self._stripes[self._index(key)])
+
+    def mutations(self, keys: Iterable[Any] | None) -> Mutation | Mutations:
+        """Return a change of `keys` that is to begin; None: of every key."""
+        if keys is None:
+            return Mutations(self._stripes)
         indexes = {self._index(key) for key in keys}
         if len(indexes) == 1:
             return Mutation(self._stripes[indexes.pop()])
         return Mutations(self._stripes[index] for index in indexes)
-
-    def begin_one(self, key: Any) -> Mutation:
-        """Note that `key` is being changed, until the mutation's `end()`."""
-        return Mutation(self._stripes[self._index(key)])
-
-    def begin_all(self) -> Mutations:
-        """As `begin`, for every key."""
-        return Mutations(self._stripes)
 
     def token(self, key: Any) -> object | None:
         """Return what stays the same until the key is changed; None: it is changing now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from django.core.cache import BaseCache
@@ -16,6 +17,8 @@ from django_resilient_cache.exceptions import CircuitOpenError, OperationTimeout
 from django_resilient_cache.limits import Expired, Limit, NoPlace, abandoned_by
 from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.reports import Reports
+from django_resilient_cache.states import State
+from django_resilient_cache.transactions import Transactions
 from django_resilient_cache.verdict import Verdict, judge
 
 #: A layer that was given this share of its limit has used it up; the rest went to other things
@@ -34,10 +37,10 @@ class Guard:
 
     __slots__ = (
         "_clock",
-        "_in_place",
         "_limit",
         "_reports",
         "_seconds",
+        "_transactions",
         "alias",
         "breaker",
         "config",
@@ -56,7 +59,7 @@ class Guard:
         config: LayerConfig,
         limit: Limit,
         *,
-        in_place: Callable[[], BaseCache | None] | None = None,
+        transactions: Transactions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.alias = config.alias
@@ -68,7 +71,7 @@ class Guard:
         self._clock = clock
         self._limit = limit
         self._seconds = config.operation_timeout
-        self._in_place = in_place
+        self._transactions = transactions
         self._reports = Reports(config.alias, clock)
         self.hits = self.misses = self.done = 0
         self.failures = self.timeouts = self.rejected = 0
@@ -131,15 +134,20 @@ class Guard:
         return True
 
     def judged(self, error: Exception, operation: str, permit: Permit) -> Outcome:
-        """Return what an exception of the layer means; raise it again if it is the caller's."""
+        """Return what an exception of the layer means; raise it again if it is the caller's.
+
+        Or if it has ended the caller's transaction, which then cannot go on.
+        """
         verdict = judge(error, operation)
-        if verdict is Verdict.OWN:
+        if verdict is Verdict.OWN or verdict is Verdict.INTERRUPTED:
             permit.release()
             raise error
         if verdict is Verdict.FAILED:
             self.failures += 1
             permit.failure(error)
             self._reports.failure(operation, error)
+            if self._transactions is not None and self._transactions.spoilt():
+                raise error
             return Outcome(Kind.FAILED, error=error)
         permit.success()
         if verdict is Verdict.ANSWERED:
@@ -165,12 +173,14 @@ class Guard:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state and the counters as plain values; times in seconds."""
+        seconds = self.breaker.seconds_in_state
         return {
             "state": self.breaker.state.value,
             "strategy": self.strategy,
             "limit": self._seconds,
-            "seconds_in_state": self.breaker.seconds_in_state,
-            "retry_after": self.breaker.retry_after,
+            "seconds_in_state": seconds,
+            "since": time.time() - seconds,
+            "retry_after": self._until_trial(),
             "last_error": self.breaker.last_error,
             "hits": self.hits,
             "misses": self.misses,
@@ -178,13 +188,20 @@ class Guard:
             "failures": self.failures,
             "timeouts": self.timeouts,
             "rejected": self.rejected,
+            "changes": self._reports.changes,
         }
+
+    def _until_trial(self) -> float | None:
+        """Return the seconds until a trial may be made; None: none is to come."""
+        seconds = self.breaker.retry_after
+        waits = self.breaker.state in (State.OPEN, State.HALF_OPEN)
+        return seconds if waits and seconds != inf else None
 
     def _within_limit(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...], permit: Permit
     ) -> Outcome:
-        if self._in_place is not None:
-            raw = self._in_place()
+        if self._transactions is not None:
+            raw = self._transactions.in_place()
             if raw is not None:
                 return operation(raw, *args)
         budget = self._seconds

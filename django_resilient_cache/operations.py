@@ -7,15 +7,20 @@ log lines and errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.cache import BaseCache
+from django.db import DataError
 
 from django_resilient_cache.conf.families import family_of
 from django_resilient_cache.exceptions import ResilientCacheError
 from django_resilient_cache.outcome import DONE, MISS, Kind, Outcome
+from django_resilient_cache.transactions import errors_of, in_savepoint
 from django_resilient_cache.verdict import Verdict, judge
+
+T = TypeVar("T")
 
 #: Told apart from every value that can be cached, ``None`` included.
 MISSING: Any = object()
@@ -81,7 +86,7 @@ def touch(raw: BaseCache, key: Any, timeout: Any, version: Any) -> Outcome:
 
 def delete(raw: BaseCache, key: Any, version: Any) -> Outcome:
     """DONE with whether the key was there."""
-    return Outcome(_DONE, bool(raw.delete(key, version=version)))
+    return Outcome(_DONE, bool(_apart(raw, raw.delete, key, version=version)))
 
 
 def incr(raw: BaseCache, key: Any, delta: Any, version: Any) -> Outcome:
@@ -105,13 +110,13 @@ def set_many(raw: BaseCache, data: Mapping[Any, Any], timeout: Any, version: Any
 
 def delete_many(raw: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
     """DONE."""
-    raw.delete_many(list(keys), version=version)
+    _apart(raw, raw.delete_many, list(keys), version=version)
     return DONE
 
 
 def clear(raw: BaseCache) -> Outcome:
     """DONE."""
-    raw.clear()
+    _apart(raw, raw.clear)
     return DONE
 
 
@@ -134,12 +139,22 @@ def fill_free(raw: BaseCache, entries: Iterable[tuple[Any, Any, Any]], version: 
     return DONE
 
 
+def _apart(raw: BaseCache, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Make a change that the caller's transaction survives; DatabaseCache does so where it sets."""
+    if _is_database(_class(raw)):
+        return in_savepoint(raw, change, *args, **kwargs)
+    return change(*args, **kwargs)
+
+
+@lru_cache(maxsize=64)
+def _is_database(cls: Any) -> bool:
+    return family_of(cls).name == "database"
+
+
 @lru_cache(maxsize=64)
 def _swallows(cls: Any) -> bool:
     """Whether `set` of this backend keeps a failed write to itself, as DatabaseCache does."""
-    return (
-        family_of(cls).name == "database" and cls.set is _defining(cls, "_base_set").__dict__["set"]
-    )
+    return _is_database(cls) and cls.set is _defining(cls, "_base_set").__dict__["set"]
 
 
 def _defining(cls: Any, name: str) -> Any:
@@ -148,8 +163,16 @@ def _defining(cls: Any, name: str) -> Any:
 
 def _set_aloud(raw: Any, key: Any, value: Any, timeout: Any, version: Any) -> None:
     name = raw.make_and_validate_key(key, version=version)
-    if not raw._base_set("set", name, value, timeout):
-        raise ResilientCacheError("the database refused the write, and DatabaseCache kept it quiet")
+    with errors_of(raw) as refused:
+        if raw._base_set("set", name, value, timeout):
+            return
+    if not refused:
+        raise ResilientCacheError("DatabaseCache did not write, and does not say why")
+    if not isinstance(refused[-1], DataError):
+        raise refused[-1]
+    # It does not fit, and DatabaseCache has nobody know.  Nor must they read what was there before.
+    with suppress(DataError):
+        in_savepoint(raw, raw.delete, key, version=version)
 
 
 def _class(raw: Any) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.cache import BaseCache, caches
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, get_key_func
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from django_resilient_cache.chain import Chain, Position, Unanswered
+from django_resilient_cache.chain import Chain, Unanswered
 from django_resilient_cache.exceptions import CacheUnavailable
+from django_resilient_cache.keys import Keys
 from django_resilient_cache.layer import Layer
-from django_resilient_cache.limits.instances import own_instance
+from django_resilient_cache.lifetimes import Position
+from django_resilient_cache.limits.instances import is_silenced, own_instance
 from django_resilient_cache.registry import registry
 
 #: Seconds by which a per-process layer without a TIMEOUT of its own may differ from a shared one
@@ -42,10 +44,7 @@ class Plan:
             [_position(self.layers, i, raw) for i, raw in enumerate(instances)],
             registry.generations,
         )
-        self.composes = config.own_prefix
-        self._prefix = params.get("KEY_PREFIX", "")
-        self.key_func = get_key_func(params.get("KEY_FUNCTION"))
-        self.version = params["VERSION"] if config.own_version else self.authority.version
+        self.keys = Keys(config, params, instances[0], self.authority)
         self._own_timeout = config.own_timeout
         self.default_timeout = (
             BaseCache(dict(params)).default_timeout
@@ -88,40 +87,11 @@ class Plan:
             return self.default_timeout
         return timeout
 
-    def resolve(self, key: Any, version: Any) -> tuple[Any, Any]:
-        """Return key and version as the layers are given them."""
-        if version is None:
-            version = self.version
-        return (self.compose(key, version) if self.composes else key), version
-
-    def resolve_many(self, keys: Iterable[Any], version: Any) -> tuple[dict[Any, Any], Any]:
-        """Return the keys as the layers are given them, mapped to the caller's, and the version."""
-        if version is None:
-            version = self.version
-        if self.composes:
-            return {self.compose(key, version): key for key in keys}, version
-        return {key: key for key in keys}, version
-
-    def compose(self, key: Any, version: Any) -> Any:
-        """Return the key as any backend with this KEY_PREFIX and KEY_FUNCTION would store it."""
-        return self.key_func(key, self._prefix, version)
-
-    def composing(self, get: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a layer's `get` that takes the caller's key."""
-        if not self.composes:
-            return get
-
-        def composed(key: Any, default: Any, version: Any) -> Any:
-            return get(self.compose(key, version), default, version)
-
-        return composed
-
 
 def _instance(layer: Layer) -> BaseCache:
-    if layer.direct and not layer.nearest:
-        return own_instance(layer.alias)
     raw: BaseCache = caches[layer.alias]
-    return raw
+    quieter = layer.direct and (not layer.nearest or is_silenced(raw))
+    return own_instance(layer.alias) if quieter else raw
 
 
 def _position(layers: tuple[Layer, ...], index: int, raw: BaseCache) -> Position:

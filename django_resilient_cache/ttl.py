@@ -35,8 +35,9 @@ _MAKERS = {
     "django_valkey": "django_valkey.base_client.ClientCommands",
 }
 
-#: Seconds left of each of the keys; None: it never expires; 0 or less: gone; UNKNOWN.
-Lifetimes = dict[Any, float | None]
+#: Seconds left of each of the keys, in their order; None: it never expires; 0 or less: gone;
+#: UNKNOWN.  Not by key: one that has no hash is for the backend to refuse or to take.
+Lifetimes = list[float | None]
 
 
 def get_with_ttl(raw: BaseCache, key: Any, version: Any) -> Outcome:
@@ -46,7 +47,7 @@ def get_with_ttl(raw: BaseCache, key: Any, version: Any) -> Outcome:
         return commands.get_with_ttl(key, version)
     outcome = get(raw, key, version)
     if outcome.kind is Kind.HIT:
-        outcome.ttl = _lifetimes(_class(raw))(raw, [key], version)[key]
+        (outcome.ttl,) = _lifetimes(_class(raw))(raw, [key], version)
     return outcome
 
 
@@ -54,7 +55,8 @@ def get_many_with_ttl(raw: BaseCache, keys: Iterable[Any], version: Any) -> Outc
     """DONE with the entries found; `ttl` is then a dictionary of the same keys."""
     outcome = get_many(raw, keys, version)
     found = list(outcome.value)
-    lifetimes = _lifetimes(_class(raw))(raw, found, version) if found else {}
+    left = _lifetimes(_class(raw))(raw, found, version) if found else []
+    lifetimes = dict(zip(found, left, strict=True))
     return Outcome(Kind.DONE, (outcome.value, lifetimes), error=outcome.error)
 
 
@@ -100,7 +102,7 @@ class _RedisCommands:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.pttl(self._make_key(key, version))
-        return dict(zip(keys, map(_from_pttl, pipeline.execute()), strict=True))
+        return [_from_pttl(milliseconds) for milliseconds in pipeline.execute()]
 
 
 def _from_pttl(milliseconds: int) -> float | None:
@@ -184,19 +186,19 @@ def _of_redis(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
 def _of_others(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
     """Ask a backend that tells lifetimes under the names that django-redis gave them."""
     if hasattr(raw, "pttl"):
-        left = {key: raw.pttl(key, version=version) for key in keys}
-        return {key: None if ms is None else ms / 1000 for key, ms in left.items()}
-    return dict.fromkeys(keys, UNKNOWN)
+        left = [raw.pttl(key, version=version) for key in keys]
+        return [None if ms is None else ms / 1000 for ms in left]
+    return [UNKNOWN] * len(keys)
 
 
 def _of_local_memory(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
     now = time.time()
-    ends = {key: raw._expire_info.get(raw.make_key(key, version=version), now) for key in keys}
-    return {key: None if end is None else end - now for key, end in ends.items()}
+    ends = [raw._expire_info.get(raw.make_key(key, version=version), now) for key in keys]
+    return [None if end is None else end - now for end in ends]
 
 
 def _of_files(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
-    return {key: _of_file(raw._key_to_file(key, version)) for key in keys}
+    return [_of_file(raw._key_to_file(key, version)) for key in keys]
 
 
 def _of_file(name: str) -> float | None:
@@ -211,14 +213,14 @@ def _of_file(name: str) -> float | None:
 def _of_rows(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
     from django.db import connections, models, router
 
-    names = {raw.make_key(key, version=version): key for key in keys}
+    names = [raw.make_key(key, version=version) for key in keys]
     connection = connections[router.db_for_read(raw.cache_model_class)]
     quote = connection.ops.quote_name
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {quote('cache_key')}, {quote('expires')} FROM {quote(raw._table)} "  # noqa: S608 - names are quoted
             f"WHERE {quote('cache_key')} IN ({', '.join(['%s'] * len(names))})",
-            list(names),
+            names,
         )
         rows = cursor.fetchall()
     expression: Any = models.Expression(output_field=models.DateTimeField())
@@ -226,14 +228,14 @@ def _of_rows(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
         *connection.ops.get_db_converters(expression),
         *expression.get_db_converters(connection),
     ]
-    left: Lifetimes = dict.fromkeys(keys, 0.0)
+    left: dict[str, float | None] = {}
     for name, end in rows:
         expires = end
         for converter in converters:
             expires = converter(expires, expression, connection)
         never = expires.year == _NEVER
-        left[names[name]] = None if never else (expires - timezone.now()).total_seconds()
-    return left
+        left[name] = None if never else (expires - timezone.now()).total_seconds()
+    return [left.get(name, 0.0) for name in names]
 
 
 def _class(raw: Any) -> Any:

@@ -12,8 +12,11 @@ from enum import Enum
 from traceback import walk_tb
 
 from django.core.cache.backends.base import InvalidCacheKey
+from django.db import DataError
 from django.db import Error as DatabaseError
 from django.db.transaction import TransactionManagementError
+
+from django_resilient_cache.interruption import interrupts
 
 
 class Verdict(Enum):
@@ -22,6 +25,7 @@ class Verdict(Enum):
     OWN = "the caller's own mistake: passed on, says nothing about the layer"
     ANSWERED = "an answer in the form of an exception: passed on, the layer is well"
     UNREADABLE = "the entry is there but cannot be read back: a miss of this layer"
+    INTERRUPTED = "meant for the caller, from outside: passed on, says nothing about the layer"
     FAILED = "the layer failed"
 
 
@@ -104,7 +108,11 @@ Frames = list[tuple[str, str]]
 
 def judge(error: Exception, operation: str) -> Verdict:
     """Tell whose fault `error` is; `operation` is the name of what was asked of the layer."""
+    if interrupts(error):
+        return Verdict.INTERRUPTED
     if isinstance(error, NotImplementedError | InvalidCacheKey | TransactionManagementError):
+        return Verdict.OWN
+    if isinstance(error, DataError):
         return Verdict.OWN
     if isinstance(error, DatabaseError):
         return Verdict.FAILED

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from django_resilient_cache.chain import Chain, Position, Steps
+from django_resilient_cache.chain import Chain, Steps
 from django_resilient_cache.generations import Generations
+from django_resilient_cache.lifetimes import Position
 from django_resilient_cache.outcome import MISS, REJECTED, UNKNOWN, Kind, Outcome
+from tests.begun import begun
 
 DONE = Outcome(Kind.DONE)
 FAILED = Outcome(Kind.FAILED, error=ConnectionError())
@@ -369,7 +371,7 @@ def test_get_or_set_keeps_a_value_above_an_authority_that_is_away(
 def test_get_or_set_keeps_no_value_from_before_a_change(generations: Generations) -> None:
     made = chain(NEAR, REDIS, generations=generations)
     token = generations.token("k")
-    generations.begin(["k"]).end()
+    begun(generations, ["k"]).end()
     run = Run(made.add("k", "v", 9, 1, token), {(1, "add"): REJECTED})
     assert run.names == [(1, "add")]
 
@@ -386,7 +388,7 @@ def changed(generations: Generations, key: Any, answer: Any) -> Callable[[], Any
     """A whole change of `key` that happens while a layer is being asked."""
 
     def happens() -> Any:
-        generations.begin([key]).end()
+        begun(generations, [key]).end()
         return answer
 
     return happens
@@ -422,7 +424,7 @@ def test_a_copy_dropped_in_between_is_not_made_further_up(generations: Generatio
 
 
 def test_nothing_is_written_above_while_the_key_is_changing(generations: Generations) -> None:
-    mutation = generations.begin(["k"])
+    mutation = begun(generations, ["k"])
     answers = {(0, "get"): MISS, (1, "get"): hit("old")}
     run = Run(chain(MEMORY, REDIS, generations=generations).get("k", 1), answers)
     assert run.names == [(0, "get"), (1, "get")]
@@ -436,7 +438,7 @@ def test_a_batch_is_checked_key_by_key(generations: Generations) -> None:
     found = ({"a": 1, "b": 2, "c": 3}, {"a": 9.0, "b": 9.0, "c": 9.0})
 
     def fill() -> Outcome:
-        generations.begin(["b"]).end()
+        begun(generations, ["b"]).end()
         return DONE
 
     answers = {
@@ -472,14 +474,14 @@ def test_overlapping_changes_leave_no_copy_above(
     name: str, args: tuple[Any, ...], drop: str, when: str, generations: Generations
 ) -> None:
     """Nobody can tell which came last in the authority."""
-    other = generations.begin(["k"]) if when in ("before", "around") else None
+    other = begun(generations, ["k"]) if when in ("before", "around") else None
 
     def below() -> Outcome:
         if when == "before":
             assert other is not None
             other.end()
         elif when == "meanwhile":
-            generations.begin(["k"]).end()
+            begun(generations, ["k"]).end()
         return answer_to(name)
 
     answers = {(1, name): below, (0, name): answer_to(name)}
@@ -492,7 +494,7 @@ def test_overlapping_changes_leave_no_copy_above(
 def test_a_change_that_nothing_overlaps_keeps_its_copy(
     name: str, args: tuple[Any, ...], drop: str, generations: Generations
 ) -> None:
-    generations.begin(["k"]).end()
+    begun(generations, ["k"]).end()
     answers = {(1, name): answer_to(name), (0, name): answer_to(name)}
     run = Run(getattr(chain(MEMORY, REDIS, generations=generations), name)(*args), answers)
     assert run.names == [(1, name), (0, "set" if name == "add" else name)]

@@ -13,7 +13,7 @@ from django.core.cache import BaseCache, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
-from tests.contract.kinds import attempt
+from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
 
 ROUNDS = 250

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import deadline
+from django_resilient_cache import flight as flight_module
 from django_resilient_cache.flight import Flights
 from django_resilient_cache.registry import registry
 from tests.entries import MEMORY, chain
@@ -88,25 +92,42 @@ def test_one_computes_and_the_others_wait_for_it() -> None:
     assert flights.under_way == {}
 
 
-class SlowDict(dict[Any, Any]):
-    """Lets other threads in between looking and writing."""
+class Registered(dict[Any, Any]):
+    """Computations under way; something happens when one is asked for."""
 
-    def get(self, key: Any, default: Any = None) -> Any:
-        found = super().get(key, default)
-        time.sleep(0.005)
+    happens: Callable[[], object] | None = None
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        found = super().setdefault(key, default)
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
         return found
 
 
-def test_two_that_come_at_once_are_one_leader_and_one_waiter() -> None:
-    """Fails without the lock."""
-    for _ in range(5):
-        flights, slow = Flights(), Slow()
-        flights.under_way = SlowDict()
-        callers = Callers(*[lambda: run(flights, "k", slow, unbounded)] * 4)  # noqa: B023
-        wait_until(lambda: waiters(flights) == 3, 2)  # noqa: B023
+def test_a_leader_that_ends_counts_whoever_is_just_joining() -> None:
+    """Fails without the lock: nobody would be known to wait for the result."""
+    flights, slow = Flights(), Slow()
+    flights.under_way = registered = Registered()
+    leader = Callers(lambda: run(flights, "k", slow, unbounded))
+    assert wait_until(lambda: slow.started == 1)
+
+    def end_the_leader() -> None:
         slow.go()
-        callers.join()
-        assert slow.started == 1
+        time.sleep(0.1)
+
+    registered.happens = end_the_leader
+    assert run(flights, "k", slow, unbounded) == "computed"
+    assert leader.join() == ["computed"]
+    assert slow.started == 1
+
+
+def test_a_signals_handler_may_use_it_while_the_lock_is_held() -> None:
+    flights = Flights()
+    flights.under_way = registered = Registered()
+    registered.happens = lambda: run(flights, "other", flights.outdate, unbounded)
+    callers = Callers(lambda: run(flights, "k", lambda: "value", unbounded))
+    assert callers.join() == ["value"]
 
 
 def test_other_keys_do_not_wait() -> None:
@@ -122,10 +143,62 @@ def test_a_waiter_leaves_at_its_own_deadline_and_computes_itself() -> None:
     flights, slow = Flights(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
+    began = time.monotonic()
     assert run(flights, "k", lambda: "mine", lambda: 0.01) == "mine"
     assert run(flights, "k", lambda: "mine", lambda: -1.0) == "mine"
+    assert time.monotonic() - began < 2
     slow.go()
     assert callers.join() == ["computed"]
+
+
+def test_nobody_waits_for_one_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight_module, "_LONGEST_WAIT", 0.2)
+    flights, slow = Flights(), Slow()
+    callers = Callers(lambda: run(flights, "k", slow, unbounded))
+    assert wait_until(lambda: slow.started == 1)
+    began = time.monotonic()
+    assert run(flights, "k", lambda: "mine", unbounded) == "mine"
+    waited = time.monotonic() - began
+    assert run(flights, "k", lambda: "mine", unbounded) == "mine"
+    assert waited < 2
+    assert time.monotonic() - began < waited + 0.15, "it is the computation that has its time"
+    slow.go()
+    assert callers.join() == ["computed"]
+
+
+def test_who_comes_after_a_change_does_not_wait_for_what_began_before() -> None:
+    flights, slow = Flights(), Slow("old")
+    leader = Callers(lambda: run(flights, "k", slow, unbounded))
+    assert wait_until(lambda: slow.started == 1)
+    flights.outdate(["other"], "1")
+    flights.outdate(["k"], "2")
+    assert list(flights.under_way)
+    flights.outdate(["k"], "1")
+    assert run(flights, "k", lambda: "new", unbounded) == "new"
+    slow.go()
+    assert leader.join() == ["old"]
+    assert flights.under_way == {}
+
+
+class Interrupts:
+    """A value in whose pickling an alarm goes off."""
+
+    def __reduce__(self) -> Any:
+        return self._handle(signal.SIGALRM, sys._getframe())
+
+    def _handle(self, signum: int, frame: FrameType | None) -> Any:
+        raise LookupError("alarm")
+
+
+def test_an_alarm_while_the_result_is_copied_reaches_the_leader() -> None:
+    flights, slow = Flights(), Slow(Interrupts())
+    leader = Callers(lambda: run(flights, "k", slow, unbounded))
+    assert wait_until(lambda: slow.started == 1)
+    others = Callers(lambda: run(flights, "k", lambda: "own", unbounded))
+    assert wait_until(lambda: waiters(flights) == 1)
+    slow.go()
+    assert [str(end) for end in leader.join()] == ["alarm"]
+    assert others.join() == ["own"]
 
 
 @pytest.mark.parametrize("error", [LookupError("leader"), KeyboardInterrupt()], ids=repr)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from django_resilient_cache.generations import Generations, _Stripe
+from tests.begun import begun
 
 
 def test_a_token_stands_until_the_key_changes() -> None:
@@ -15,7 +16,7 @@ def test_a_token_stands_until_the_key_changes() -> None:
     assert token is not None
     assert generations.token("k") is token
     for _ in range(3):
-        generations.begin(["k"]).end()
+        begun(generations, ["k"]).end()
         later = generations.token("k")
         assert later is not None
         assert later is not token
@@ -24,7 +25,7 @@ def test_a_token_stands_until_the_key_changes() -> None:
 
 def test_there_is_no_token_while_the_key_changes() -> None:
     generations = Generations()
-    first, second = generations.begin(["k"]), generations.begin(["k"])
+    first, second = begun(generations, ["k"]), begun(generations, ["k"])
     assert generations.token("k") is None
     first.end()
     assert generations.token("k") is None
@@ -34,14 +35,14 @@ def test_there_is_no_token_while_the_key_changes() -> None:
 
 def test_numbers_and_texts_that_backends_take_for_one_key_are_one() -> None:
     generations = Generations()
-    mutation = generations.begin([1])
+    mutation = begun(generations, [1])
     assert generations.token("1") is None
     mutation.end()
 
 
 def test_other_keys_are_not_held_up() -> None:
     generations = Generations()
-    mutation = generations.begin(["k"])
+    mutation = begun(generations, ["k"])
     assert sum(generations.token(f"other {number}") is None for number in range(100)) < 10
     mutation.end()
 
@@ -49,7 +50,7 @@ def test_other_keys_are_not_held_up() -> None:
 def test_begin_all_is_a_change_of_every_key() -> None:
     generations = Generations()
     tokens = [generations.token(str(number)) for number in range(100)]
-    mutation = generations.begin_all()
+    mutation = begun(generations, None)
     assert all(generations.token(str(number)) is None for number in range(100))
     mutation.end()
     assert all(generations.token(str(n)) is not token for n, token in enumerate(tokens))
@@ -57,7 +58,7 @@ def test_begin_all_is_a_change_of_every_key() -> None:
 
 def test_keys_of_one_stripe_are_begun_once() -> None:
     generations = Generations()
-    mutation = generations.begin([*map(str, range(5000)), "0", 0])
+    mutation = begun(generations, [*map(str, range(5000)), "0", 0])
     assert not mutation.disturbed()
     mutation.end()
     assert generations.token("0") is not None
@@ -65,22 +66,49 @@ def test_keys_of_one_stripe_are_begun_once() -> None:
 
 def test_overlap_is_seen_from_both_sides() -> None:
     generations = Generations()
-    first = generations.begin(["k"])
+    first = begun(generations, ["k"])
     assert not first.disturbed()
-    second = generations.begin(["k"])
+    second = begun(generations, ["k"])
     assert first.disturbed()
     assert second.disturbed()
     second.end()
-    third = generations.begin(["k"])
+    third = begun(generations, ["k"])
     assert third.disturbed(), "the first is still under way"
     first.end()
     third.end()
-    assert not generations.begin(["k"]).disturbed()
+    assert not begun(generations, ["k"]).disturbed()
+
+
+def test_a_change_follows_a_token_that_nothing_came_after() -> None:
+    generations = Generations()
+    token = generations.token("k")
+    first, second = generations.mutation("k"), generations.mutation("k")
+    first.begin()
+    second.begin()
+    assert first.follows(token)
+    assert not second.follows(token)
+    assert not second.follows(None), "no token was to be had"
+    first.end()
+    second.end()
+    third = generations.mutation("k")
+    third.begin()
+    assert not third.follows(token)
+    third.end()
+
+
+def test_what_never_began_ends_without_a_trace() -> None:
+    generations = Generations()
+    generations.mutation("k").end()
+    mutation = begun(generations, ["k"])
+    mutation.end()
+    mutation.end()
+    assert generations.token("k") is not None
+    assert not begun(generations, ["k"]).disturbed()
 
 
 def test_a_fork_forgets_what_only_the_parents_threads_can_end() -> None:
     generations = Generations()
-    mutation = generations.begin(["k"])
+    mutation = begun(generations, ["k"])
     generations.after_fork()
     assert generations.token("k") is not None
     mutation.end()
@@ -106,7 +134,7 @@ def test_no_change_is_lost_under_threads() -> None:
 
     def change() -> None:
         for _ in range(300):
-            mutation = generations.begin(["k"])
+            mutation = begun(generations, ["k"])
             if generations.token("k") is not None:
                 errors.append("a token during a change")
             mutation.end()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.cache import BaseCache, CacheKeyWarning, caches
-from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, InvalidCacheKey
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
+from django_resilient_cache.registry import registry
+from tests.contract.recorder import attempt
 from tests.entries import FILE, MEMORY, chain
 
 pytestmark = pytest.mark.usefixtures("still_agent")
@@ -153,29 +155,99 @@ def nearest(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[BaseCache
         yield caches["file" if request.param == "alone" else "near"]
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda c: c.get("with space"),
-        lambda c: c.set("with space", 1),
-        lambda c: c.add("with space", 1),
-        lambda c: c.delete("with space"),
-        lambda c: c.get_many(["with space"]),
-        lambda c: c.set_many({"with space": 1}),
-    ],
-    ids=["get", "set", "add", "delete", "get_many", "set_many"],
-)
-def test_cache_key_warning_appears_once(nearest: BaseCache, call: Any) -> None:
-    """As often as the nearest layer alone says it."""
-    with warnings.catch_warnings(record=True) as expected:
-        warnings.simplefilter("always")
-        call(nearest)
-    nearest.clear()
+def warned(call: Any) -> list[str]:
+    """What CacheKeyWarnings a call gives."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        call(caches["default"])
-    assert len(caught) == len(expected) >= 1
-    assert {warning.category for warning in caught} == {CacheKeyWarning}
+        call()
+    assert all(warning.category is CacheKeyWarning for warning in caught)
+    return [str(warning.message) for warning in caught]
+
+
+OPERATIONS: dict[str, Callable[[BaseCache, str], Any]] = {
+    "get": lambda c, key: c.get(key),
+    "set": lambda c, key: c.set(key, 1),
+    "add": lambda c, key: c.add(key, 1),
+    "touch": lambda c, key: c.touch(key),
+    "delete": lambda c, key: c.delete(key),
+    "has_key": lambda c, key: key in c,
+    "get_many": lambda c, key: c.get_many([key]),
+    "set_many": lambda c, key: c.set_many({key: 1}),
+    "delete_many": lambda c, key: c.delete_many([key]),
+    "get_or_set": lambda c, key: c.get_or_set(key, 1),
+    "get_or_set, called": lambda c, key: c.get_or_set(key, lambda: 1),
+    "incr": lambda c, key: attempt(c.incr, key),
+}
+
+
+@pytest.mark.parametrize("key", ["with space", "l" * 250, "tab\t", "z\x7f"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_cache_key_warning_appears_once(nearest: BaseCache, name: str, key: str) -> None:
+    """Whatever the nearest layer alone says, and however often it says it."""
+    call, cache = OPERATIONS[name], caches["default"]
+    expected = warned(lambda: call(nearest, key))
+    nearest.clear()
+    found = warned(lambda: call(cache, key))
+    assert len(found) == len(expected[:1]) == 1
+    if not cache.key_prefix:  # with one the layer's key is a longer one
+        assert found == expected[:1]
+
+
+def test_nor_twice_where_the_near_layer_is_filled(nearest: BaseCache) -> None:
+    cache = caches["default"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cache.set("with space", 1)
+        nearest.clear()
+    assert len(warned(lambda: cache.get("with space"))) == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["plain", "l" * 200, "\u00e4\u00f6", "\u200b", "a\u00a0b", 17, None]
+)
+def test_no_warning_without_a_reason(nearest: BaseCache, key: Any) -> None:
+    cache = caches["default"]
+    for call in OPERATIONS.values():
+        assert warned(lambda: call(cache, key)) == []  # noqa: B023
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_prefix_or_version_may_be_the_reason(name: str) -> None:
+    near = {"BACKEND": MEMORY, "LOCATION": "near"}
+    reasons: list[tuple[dict[str, Any], Any]]
+    reasons = [({"KEY_PREFIX": "my site"}, None), ({}, "a b"), ({}, 10**300)]
+    for options, version in reasons:
+        settings = {"default": chain("near"), "near": {**near, **options}}
+        with override_settings(CACHES=settings):
+            cache = caches["default"]
+            assert len(warned(lambda: cache.get("k", version=version))) == 1  # noqa: B023
+            if version is None:
+                assert len(warned(lambda: OPERATIONS[name](cache, "k"))) == 1  # noqa: B023
+
+
+def test_a_backend_that_looks_at_keys_in_its_own_way_still_does() -> None:
+    settings = {
+        "default": chain("near"),
+        "near": {"BACKEND": f"{__name__}.Strict", "LOCATION": "strict"},
+    }
+    with override_settings(CACHES=settings):
+        with pytest.raises(InvalidCacheKey):
+            caches["default"].get("with space")
+        assert registry.layer("near").failures == 0
+
+
+class Strict(LocMemCache):
+    def validate_key(self, key: str) -> None:
+        if " " in key:
+            raise InvalidCacheKey(key)
+
+
+def test_a_warning_that_is_an_error_reaches_the_caller(nearest: BaseCache) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CacheKeyWarning):
+            caches["default"].set("with space", 1)
+    assert not nearest.has_key("with_space")
 
 
 def test_wrong_settings_are_told_at_first_use_not_before() -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from django_resilient_cache import CacheUnavailable
+from django_resilient_cache.registry import registry
+from tests.contract.recorder import attempt
 from tests.stage import Stage, staged
 
 
@@ -81,6 +84,38 @@ def test_what_was_computed_before_a_change_is_not_kept(stage):
     assert not any(name == "add" for _, name, _, _ in stage.ends)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cache: cache.set("a", 1, 0),
+        lambda cache: cache.delete("a"),
+        lambda cache: cache.set_many({"b": 1, "a": 1}, 0),
+        lambda cache: cache.delete_many(["b", "a"]),
+        lambda cache: cache.clear(),
+        lambda cache: attempt(cache.incr, "a"),
+        lambda cache: attempt(cache.decr, "a"),
+        lambda cache: cache.set("a", 1, version=1),
+    ],
+    ids=["set", "delete", "set_many", "delete_many", "clear", "incr", "decr", "its version"],
+)
+def test_every_change_is_told_to_what_is_being_computed(stage, change):
+    def compute() -> str:
+        (flight,) = registry.flights.under_way.values()
+        change(stage.cache)
+        assert flight.outdated
+        assert registry.flights.under_way == {}
+        return "computed"
+
+    assert stage.cache.get_or_set("a", compute) == "computed"
+    stage.behind("authority").delete("a", version=1)
+    assert stage.cache.get("a") in (None, 1)
+
+
+def test_what_another_computation_has_added_meanwhile_is_not_computed_again(stage):
+    stage.during("authority", "after", lambda: stage.cache.get_or_set("a", lambda: "first"))
+    assert stage.cache.get_or_set("a", lambda: pytest.fail("computed")) == "first"
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_nor_what_is_being_added_when_the_change_comes(stage, when):
     def compute() -> str:
@@ -134,3 +169,56 @@ def test_while_its_key_waits_for_a_repair_the_value_is_kept_above(stage, near):
     assert stage.behind(near).get("a", version=1) == "value"
     stage.tick()
     assert stage.cache.get_or_set("a", lambda: "never called") == "value"
+
+
+# get_or_set under "raise": what was computed is the caller's
+
+
+@pytest.fixture
+def strict() -> Iterator[Stage]:
+    with staged("memory", "authority", on_unavailable="raise", MAX_FAILURES=100) as stage:
+        yield stage
+
+
+def test_under_raise_a_key_that_waits_for_its_repair_is_computed(strict):
+    strict.refuse("authority")
+    with pytest.raises(CacheUnavailable):
+        strict.cache.delete("a")
+    strict.heal("authority")
+    assert strict.cache.get_or_set("a", lambda: "value") == "value"
+    assert strict.cache.get_or_set("a", "not needed") == "value", "kept above"
+
+
+@pytest.mark.parametrize("default", [lambda: "value", "value"], ids=["called", "plain"])
+def test_under_raise_it_is_returned_though_no_layer_could_keep_it(strict, default):
+    strict.during("authority", "after", lambda: strict.refuse("authority"))
+    assert strict.cache.get_or_set("a", default) == "value"
+
+
+def test_under_raise_nothing_is_computed_where_nobody_could_tell(strict):
+    strict.refuse("authority")
+    with pytest.raises(CacheUnavailable):
+        strict.cache.get_or_set("a", lambda: pytest.fail("computed"))
+
+
+def test_under_raise_the_value_is_returned_though_the_quicker_one_cannot_be_read(strict):
+    def compute() -> str:
+        strict.behind("authority").set("a", "quicker", version=1)
+        strict.during("authority", "after", lambda: strict.refuse("authority"))
+        return "value"
+
+    assert strict.cache.get_or_set("a", compute) == "value"
+
+
+def test_under_raise_a_change_meanwhile_takes_it_back_in_silence(strict):
+    def compute() -> str:
+        strict.during("authority", "after", overtake)
+        return "value"
+
+    def overtake() -> None:
+        strict.cache.delete("a")
+        strict.refuse("authority")
+
+    assert strict.cache.get_or_set("a", compute) == "value"
+    strict.heal("authority")
+    assert strict.cache.get("a") is None

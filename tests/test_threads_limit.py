@@ -380,10 +380,10 @@ def test_outside_a_transaction_it_is_not() -> None:
     }
     with override_settings(CACHES=settings):
         layer = registry.layer("database")
-        assert layer._in_place is not None
-        assert layer._in_place() is None
+        assert layer._transactions is not None
+        assert layer._transactions.in_place() is None
         with transaction.atomic():
-            assert layer._in_place() is not None
+            assert layer._transactions.in_place() is not None
 
 
 SCRIPT = """

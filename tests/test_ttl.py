@@ -11,7 +11,8 @@ from django.test import override_settings
 
 from django_resilient_cache.outcome import UNKNOWN, Kind
 from django_resilient_cache.ttl import get_many_with_ttl, get_with_ttl
-from tests.contract.kinds import BY_NAME, Bench, available
+from tests.contract.bench import Bench
+from tests.contract.kinds import BY_NAME, available
 from tests.contract.kinds import Kind as LayerKind
 from tests.entries import MEMORY, chain
 

@@ -17,7 +17,7 @@ from django.test import override_settings
 from django_resilient_cache.layer import Layer
 from django_resilient_cache.registry import registry
 from django_resilient_cache.verdict import Verdict, judge
-from tests.contract.kinds import all_warnings, attempt
+from tests.contract.recorder import all_warnings, attempt
 from tests.entries import (
     DATABASE,
     DJANGO_REDIS,

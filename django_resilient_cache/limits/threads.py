@@ -22,6 +22,7 @@ from typing import Any
 from django.core.cache import BaseCache
 from django.db import connections
 
+from django_resilient_cache.interruption import note
 from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon
 from django_resilient_cache.limits.instances import own_instance
 
@@ -46,12 +47,14 @@ class _Job:
         "error",
         "operation",
         "result",
+        "sent",
         "started",
     )
 
     def __init__(self, operation: Operation[Any], args: tuple[Any, ...]) -> None:
         self.operation = operation
         self.args = args
+        self.sent = False
         self.started = False
         self.ended = False
         self.callbacks: deque[Callable[[], None]] = deque()
@@ -94,6 +97,8 @@ class _Worker:
     def run(self, job: _Job | None) -> None:
         """Wake the thread for `job`; None ends it."""
         self._job = job
+        if job is not None:
+            job.sent = True
         self._wake.release()
 
     def _loop(self) -> None:
@@ -151,13 +156,16 @@ class ThreadLimit:
     ) -> T:
         """Run the operation on a thread; see `Limit.call`."""
         began = self._clock()
-        worker = self._worker(budget, began, wait=not trial)
         job = _Job(operation, args)
-        worker.run(job)
+        worker = self._worker(budget, began, wait=not trial)
         try:
+            worker.run(job)
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
         except BaseException as interruption:  # raised by a signal's handler, say
-            if job.claim.acquire(blocking=False):
+            note(interruption)
+            if not job.sent:
+                self.free(worker)
+            elif job.claim.acquire(blocking=False):
                 abandon(interruption, job)
             raise
         if not ended:
