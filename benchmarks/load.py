@@ -53,7 +53,9 @@ def calls_per_second(work: Callable[[int], object], seconds: float) -> float:
 
 
 @contextmanager
-def paced(work: Callable[[int], object], pause: float) -> Iterator[list[list[Call]]]:
+def paced(
+    work: Callable[[int], object], pause: float, threads: int = THREADS
+) -> Iterator[list[list[Call]]]:
     """While the block runs, let all threads call `work(i)`, each pausing between its calls.
 
     What they did is in the list when the block is left.
@@ -69,20 +71,21 @@ def paced(work: Callable[[int], object], pause: float) -> Iterator[list[list[Cal
             time.sleep(pause)
         return calls
 
-    with _threads(loop) as (_, calls):
+    with _threads(loop, threads) as (_, calls):
         yield calls
 
 
 @contextmanager
 def _threads(
     loop: Callable[[threading.Event], Any],
+    number: int = THREADS,
 ) -> Iterator[tuple[threading.Event, list[Any]]]:
     """Run `loop(stop)` on all threads; their results are in the list after the block."""
     stop = threading.Event()
     results: list[Any] = []
     workers = [
         threading.Thread(target=lambda: results.append(loop(stop)), daemon=True)
-        for _ in range(THREADS)
+        for _ in range(number)
     ]
     for worker in workers:
         worker.start()

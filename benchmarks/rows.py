@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-from benchmarks import frozen
+from benchmarks import frozen, repair
 from benchmarks.measure import Spread, Work, compare
+from benchmarks.servers import NoServerError
 from benchmarks.setup import Bench, cache
 
 
@@ -85,15 +86,29 @@ def redis_thread(bench: Bench) -> Result:
 
 
 def _redis_get(bench: Bench, alias: str, layer: str, strategy: str) -> Result:
+    return _get_through(bench, alias, "redis", strategy, layer)
+
+
+def _get_through(
+    bench: Bench, alias: str, bare: str, strategy: str, layer: str | None = None
+) -> Result:
     from django_resilient_cache.registry import registry
 
-    if registry.layer(layer).strategy != strategy:
+    if registry.layer(layer or bare).strategy != strategy:
         raise NotMeasuredError(f"the {strategy} strategy does not know this client")
-    redis, chain = cache("redis"), cache(alias)
-    redis.set("key", "value", None)
+    reference, chain = cache(bare), cache(alias)
+    reference.set("key", "value", None)
     statement = "cache.get('key')"
-    subject, reference = (Work(statement, waits=True, cache=one) for one in (chain, redis))
-    return _ratio(subject, reference, bench)
+    subject, other = (Work(statement, waits=True, cache=one) for one in (chain, reference))
+    return _ratio(subject, other, bench)
+
+
+def memcached_sockets(bench: Bench) -> Result:
+    try:
+        with bench.memcached:
+            return _get_through(bench, "one_layer_memcached", "memcached", "sockets")
+    except (ImportError, NoServerError) as error:
+        raise NotMeasuredError(str(error)) from None
 
 
 def backfill(bench: Bench) -> Result:
@@ -166,6 +181,14 @@ def frozen_ignoring(bench: Bench) -> Result:
     return Result(*frozen.against_ignoring(bench), unit="/s")
 
 
+def repair_redis(bench: Bench) -> Result:
+    return Result(*repair.one_layer(bench))
+
+
+def repair_near(bench: Bench) -> Result:
+    return Result(*repair.near(bench))
+
+
 def memory(bench: Bench) -> Result:
     return Result(*frozen.memory(bench), unit="MB")
 
@@ -186,6 +209,13 @@ ROWS = (
         redis_sockets,
     ),
     Row("redis-thread", "the same, thread", "django-redis get", Goal(1.6), redis_thread),
+    Row(
+        "memcached-sockets",
+        "Memcached get through a one-layer chain, sockets",
+        "pymemcache get",
+        Goal(1.10),
+        memcached_sockets,
+    ),
     Row(
         "get-many",
         "get_many of 100 in the nearest layer",
@@ -235,6 +265,20 @@ ROWS = (
         "django-redis, errors ignored",
         Goal(100, at_most=False),
         frozen_ignoring,
+    ),
+    Row(
+        "repair-redis",
+        "Redis get, p99 during a repair of 100,000 keys",
+        "p99 before the outage",
+        Goal(1.1),
+        repair_redis,
+    ),
+    Row(
+        "repair-near",
+        "the same, hits in local memory above it",
+        "p99 before the outage",
+        Goal(1.1),
+        repair_near,
     ),
     Row(
         "memory",

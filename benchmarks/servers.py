@@ -33,6 +33,11 @@ class Server:
     def url(self, database: int = 0) -> str:
         return f"redis://{HOST}:{self.port}/{database}"
 
+    def command(self) -> list[str]:
+        """Return what starts it; raises NoServerError where there is no program."""
+        options = ["--bind", HOST, "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        return [server_program(), *options]
+
     def freeze(self) -> None:
         """Stop it in the middle of everything: it stays connected and never answers."""
         assert self._process is not None
@@ -44,10 +49,10 @@ class Server:
         self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Server:
+        command = self.command()
         self._directory = tempfile.mkdtemp(prefix="benchmarks-")
-        options = ["--bind", HOST, "--port", str(self.port), "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(
-            [server_program(), *options],
+            command,
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -89,6 +94,29 @@ class Server:
             with socket.create_connection((HOST, self.port), timeout=1) as connection:
                 connection.sendall(b"*1\r\n$4\r\nPING\r\n")
                 return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+class Memcached(Server):
+    """A Memcached, for the rows that are about one."""
+
+    @property
+    def location(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    def command(self) -> list[str]:
+        program = shutil.which("memcached")
+        if program is None:
+            raise NoServerError("there is no memcached on the PATH")
+        as_root = ["-u", "root"] if os.geteuid() == 0 else []
+        return [program, "-l", HOST, "-p", str(self.port), "-U", "0", *as_root]
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((HOST, self.port), timeout=1) as connection:
+                connection.sendall(b"version\r\n")
+                return connection.recv(16).startswith(b"VERSION")
         except OSError:
             return False
 

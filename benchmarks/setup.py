@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.servers import Server
+from benchmarks.servers import Memcached, Server
 
 CHAIN = "django_resilient_cache.backend.ResilientCache"
 MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 DJANGO_REDIS = "django_redis.cache.RedisCache"
+PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 
 #: Seconds: the limit of a guarded layer, and the socket timeout of the bare client beside it.
 LIMIT = 0.1
@@ -24,6 +25,8 @@ class Bench:
     seconds: float
     entries: int
     """Distinct keys of the row that watches memory."""
+    memcached: Memcached = field(default_factory=Memcached)
+    """Started by the rows that are about it."""
 
 
 def configure(bench: Bench) -> None:
@@ -67,8 +70,14 @@ def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
         "two_memories": _chain("memory", "below"),
         "away_last": _chain("memory", "away"),
         "away_between": _chain("memory", "away", "below"),
+        "memcached": {"BACKEND": PYMEMCACHE, "LOCATION": bench.memcached.location},
+        "one_layer_memcached": _chain("memcached"),
         "frozen": _redis(frozen, RESILIENCE=guard),
         "frozen_near": _memory("frozen_near"),
+        "repaired_redis": _redis(frozen, KEY_PREFIX="repaired", RESILIENCE=guard),
+        "repaired_near_memory": _memory("repaired_near", TIMEOUT=3600),
+        "repaired": _chain("repaired_redis"),
+        "repaired_near": _chain("repaired_near_memory", "repaired_redis"),
         "outage": _chain("frozen_near", "frozen"),
         "outage_without": _chain("frozen_near"),
         "ignoring": _redis(
@@ -87,8 +96,8 @@ def _chain(*layers: str) -> dict[str, Any]:
     return {"BACKEND": CHAIN, "LOCATION": list(layers)}
 
 
-def _memory(name: str) -> dict[str, Any]:
-    return {"BACKEND": MEMORY, "LOCATION": name, "OPTIONS": {"MAX_ENTRIES": 10_000}}
+def _memory(name: str, **more: Any) -> dict[str, Any]:
+    return {"BACKEND": MEMORY, "LOCATION": name, "OPTIONS": {"MAX_ENTRIES": 10_000}, **more}
 
 
 def _redis(url: str, **more: Any) -> dict[str, Any]:

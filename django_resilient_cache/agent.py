@@ -28,6 +28,9 @@ STALLED_SECONDS = 3.0
 #: Seconds for which the end of the process waits for a round that is under way.
 FAREWELL_SECONDS = 0.8
 
+#: Seconds without work for which the thread lets go of what it holds.
+REST_SECONDS = 0.5
+
 Tick = Callable[[], float | None]
 
 
@@ -47,7 +50,7 @@ class Agent:
         self._ticks.append(tick)
 
     def add_rest(self, rest: Callable[[], None]) -> None:
-        """Run `rest` before the thread goes to sleep until it is woken."""
+        """Run `rest` before the thread goes to sleep for a while."""
         self._rests.append(rest)
 
     def send(self, errand: Callable[[], None]) -> None:
@@ -59,6 +62,8 @@ class Agent:
 
     def wake(self) -> None:
         """Start a round soon, and the thread if there is none."""
+        if self._pid != os.getpid():  # forked by what does not tell Python, as uWSGI may
+            self.after_fork()
         if not self._woken.is_set():
             self._woken_at = self._clock()
             self._woken.set()
@@ -67,7 +72,7 @@ class Agent:
 
     def attend(self) -> None:
         """See to it that there is a thread: a forked process takes over what is to be done."""
-        if self._thread is None:
+        if self._thread is None or self._pid != os.getpid():
             self.wake()
 
     @property
@@ -96,6 +101,7 @@ class Agent:
 
     def after_fork(self) -> None:
         """Begin anew: the thread stayed with the parent, which will run its errands itself."""
+        self._pid = os.getpid()
         self._errands.clear()
         self._lock = threading.RLock()  # a signal handler may come between, and use a cache
         self._running = threading.Lock()
@@ -125,7 +131,7 @@ class Agent:
                 self._woken.clear()
                 self.flush()
                 wait = self._round()
-                if wait is None:
+                if wait is None or wait >= REST_SECONDS:
                     for rest in self._rests:
                         _run(rest)
         finally:  # ended by what is no Exception: the next one to wake it starts another

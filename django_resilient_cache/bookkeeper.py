@@ -7,11 +7,13 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from django.core.cache import BaseCache
+from django.db import connections, router
 
 from django_resilient_cache import changes, operations, ttl
 from django_resilient_cache.agent import agent
 from django_resilient_cache.exceptions import ResilientCacheError
-from django_resilient_cache.ledger import Entry, Ledger
+from django_resilient_cache.late import Entry
+from django_resilient_cache.ledger import Ledger
 from django_resilient_cache.limits.instances import own_instance
 from django_resilient_cache.outcome import MISS, Kind, Outcome
 
@@ -41,8 +43,8 @@ class Bookkeeper:
         if operation in _READS_ONE:
             return (MISS if holds(args[0], args[-1]) else None), args
         if operation in changes.DECISIONS:
-            undecided = self.ledger.undecided(self._name(args[0], args[-1]))
-            return (self._undecided(args[0]) if undecided else None), args
+            undecided = self._is_undecided(args)
+            return (self._undecided(args[0], Kind.REJECTED) if undecided else None), args
         if operation in _READS_MANY:
             keys = [key for key in args[0] if not holds(key, args[-1])]
             if not keys:
@@ -60,55 +62,77 @@ class Bookkeeper:
 
     def confirmed(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...], outcome: Outcome, mark: int
-    ) -> None:
-        """Take back the notes from before this change, which began at `mark` and got through."""
+    ) -> Outcome:
+        """Take back the notes from before this change, which began at `mark` and got through.
+
+        Return what it means: what was decided on a key that was missed meanwhile was decided for
+        nothing, since the repair will delete it.
+        """
         refused = outcome.value if operation is operations.set_many else ()
         if refused:
             self.missed(operations.delete_many, (list(refused), args[-1]))
         if self.ledger.trusted:
-            return
+            return outcome
         if operation is operations.clear:
-            self.ledger.cleared(mark)
+            self._once_committed(lambda: self.ledger.cleared(mark))
         elif operation in changes.REPLACING:
-            self.ledger.reached((name for name, _, _ in self.entries(operation, args)), mark)
+            names = [name for name, _, _ in self.entries(operation, args)]
+            self._once_committed(lambda: self.ledger.reached(names, mark))
+        elif operation in changes.DECISIONS and self._is_undecided(args):
+            return self._undecided(args[0], Kind.FAILED)
+        return outcome
 
     def unconfirmed(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...], abandoned: Any
     ) -> None:
         """Note a change that was asked for and may or may not be made."""
         if operation not in changes.DECISIONS:
-            self.missed(operation, args, abandoned)
+            self.missed(operation, args, abandoned, unsure=abandoned is None)
         elif abandoned is not None:
-            entries = self.entries(operation, args)
-            self.ledger.expect(entries, abandoned)
-            self.wait([name for name, _, _ in entries], abandoned)
+            self.ledger.expect(self.entries(operation, args), abandoned)
+            self.wait(abandoned)
 
     def missed(
-        self, operation: Callable[..., Outcome], args: tuple[Any, ...], abandoned: Any = None
+        self,
+        operation: Callable[..., Outcome],
+        args: tuple[Any, ...],
+        abandoned: Any = None,
+        *,
+        unsure: bool = False,
     ) -> None:
-        """Note that the layer did not confirm this change."""
+        """Note that the layer did not confirm this change; see `Ledger.note`."""
         if operation is operations.clear:
             first = self.ledger.note_clear(abandoned)
-            names: list[Hashable] = []
         else:
             entries = self.entries(operation, args)
-            names = [name for name, _, _ in entries]
-            first = self.ledger.note(entries, abandoned)
-        self.wait(names, abandoned)
+            first = self.ledger.note(entries, abandoned, unsure=unsure)
+        self.wait(abandoned)
         if first:  # else it comes back of its own accord
             agent.wake()
         else:
             agent.attend()
 
-    def wait(self, names: list[Hashable], abandoned: Any, call: object = None) -> None:
+    def wait(self, abandoned: Any) -> None:
         """Tell the ledger when an abandoned call has ended."""
 
         def ended() -> None:
-            self.ledger.landed(names, call or abandoned)
+            self.ledger.landed(abandoned)
             agent.wake()
 
         if abandoned is not None:
             self._lifetime()
+            abandoned.when_ended(ended)
+
+    def wait_for_repair(self, abandoned: Any, call: object) -> None:
+        """Tell the ledger when what it knows as `call` has ended: now, unless it was abandoned."""
+
+        def ended() -> None:
+            self.ledger.landed(call, deleted=True)
+            agent.wake()
+
+        if abandoned is None:
+            self.ledger.landed(call, deleted=True)
+        else:
             abandoned.when_ended(ended)
 
     def lives(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> None:
@@ -128,11 +152,27 @@ class Bookkeeper:
         keys = changes.changed_keys(operation, args)
         return [(self._name(key, version), key, version) for key in keys]
 
-    def _undecided(self, key: Any) -> Outcome:
+    def _once_committed(self, take_back: Callable[[], None]) -> None:
+        """Take notes back now, or at the end of the transaction that the change was made in.
+
+        A rollback brings back what the database had before, and so what was to be gone.
+        """
+        model = getattr(self._instance(), "cache_model_class", None)
+        if model is not None:
+            connection = connections[router.db_for_write(model)]
+            if connection.in_atomic_block:  # the call was made in place, on this connection
+                connection.on_commit(take_back)
+                return
+        take_back()
+
+    def _is_undecided(self, args: tuple[Any, ...]) -> bool:
+        return self.ledger.undecided(self._name(args[0], args[-1]))
+
+    def _undecided(self, key: Any, kind: Kind) -> Outcome:
         error = ResilientCacheError(
             f"{self._alias!r} missed a change of {key!r}, which is about to be repaired"
         )
-        return Outcome(Kind.REJECTED, error=error)
+        return Outcome(kind, error=error)
 
     def _holds(self, key: Any, version: Any) -> bool:
         return self.ledger.holds(self._name(key, version))

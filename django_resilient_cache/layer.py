@@ -12,6 +12,7 @@ from django_resilient_cache import changes, operations
 from django_resilient_cache.agent import agent
 from django_resilient_cache.bookkeeper import Bookkeeper
 from django_resilient_cache.guard import Guard
+from django_resilient_cache.interruption import interrupts
 from django_resilient_cache.ledger import Missed
 from django_resilient_cache.limits import abandoned_by
 from django_resilient_cache.outcome import REJECTED, Kind, Outcome
@@ -58,23 +59,12 @@ class Layer(Guard):
                 return Outcome(Kind.DONE)
             return self.attempt(raw, operation, args)
         try:
-            outcome = self.attempt(raw, operation, args)
-        except Exception:
+            outcome = self._noted(operation, args, self.attempt(raw, operation, args), mark)
+        except BaseException as error:
             self._books.lives(operation, args)
-            raise  # the caller's own mistake, or an answer in this form
-        except BaseException as interruption:
-            self._books.lives(operation, args)
-            self._books.unconfirmed(operation, args, abandoned_by(interruption))
+            if interrupts(error):  # else the caller's own mistake, or an answer in this form
+                self._books.unconfirmed(operation, args, abandoned_by(error))
             raise
-        kind = outcome.kind
-        if kind is Kind.DONE:
-            self._books.lives(operation, args)
-            self._books.confirmed(operation, args, outcome, mark)
-        elif kind is not Kind.REJECTED:
-            self._books.lives(operation, args)
-            self._books.unconfirmed(operation, args, outcome.abandoned)
-        elif operation not in changes.BACKFILLS and operation not in changes.DECISIONS:
-            self._books.missed(operation, args)
         return outcome
 
     def repair(self, most: int = REPAIR_BATCH) -> bool:
@@ -116,12 +106,33 @@ class Layer(Guard):
         self.ledger.after_fork()
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the state and the counters as plain values; times in seconds."""
+        """Return the state and the counters as plain values, fit for JSON; times in seconds.
+
+        `retry_after`: None where no trial is to come; `suspect_seconds`: None where no end is
+        known.
+        """
+        seconds = self.ledger.suspect_seconds
         return {
             **super().snapshot(),
             "missed": len(self.ledger),
-            "suspect_seconds": self.ledger.suspect_seconds,
+            "suspect": self.ledger.suspect,
+            "suspect_seconds": None if seconds == inf else seconds,
         }
+
+    def _noted(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...], outcome: Outcome, mark: int
+    ) -> Outcome:
+        """Keep the books of a change that began at `mark`; return what its outcome means."""
+        kind = outcome.kind
+        if kind is Kind.DONE:
+            self._books.lives(operation, args)
+            return self._books.confirmed(operation, args, outcome, mark)
+        if kind is not Kind.REJECTED:
+            self._books.lives(operation, args)
+            self._books.unconfirmed(operation, args, outcome.abandoned)
+        elif operation not in changes.BACKFILLS and operation not in changes.DECISIONS:
+            self._books.missed(operation, args)
+        return outcome
 
     def _answer(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...]
@@ -129,7 +140,7 @@ class Layer(Guard):
         """Return the answer where the layer is not to be asked, else what to ask it."""
         agent.attend()
         if agent.stalled:
-            self.repair(REPAIR_IN_PASSING)
+            self._repair_in_passing(operation, args)
         if self._away():  # comes before what it would not be asked for
             if operation in changes.ASKING:
                 self.rejected += 1
@@ -144,55 +155,68 @@ class Layer(Guard):
         breaker = self.breaker
         return breaker.refuses or breaker.state is State.FORCED_OPEN
 
-    def _repair_clear(self) -> bool:
-        mark = self.ledger.mark
-        self.ledger.begin()
+    def _repair_in_passing(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> None:
+        """Repair a little before this call, which is missed if its caller is ended meanwhile."""
         try:
-            outcome = self.attempt(None, operations.clear, ())
-        except Exception as error:  # noqa: BLE001 - the layer cannot clear: nothing will make it
+            self.repair(REPAIR_IN_PASSING)
+        except BaseException:
+            if operation in changes.REPLACING or operation is operations.clear:
+                self._books.missed(operation, args)
+            raise
+
+    def _repair_clear(self) -> bool:
+        mark, call = self.ledger.mark, object()
+        self.ledger.begin()
+        self.ledger.expect_clear(call)
+        try:
+            outcome = self._make_up(call, operations.clear, ())
+        except Exception as error:
+            if interrupts(error):
+                raise
+            # The layer cannot clear: nothing will make it.
             self._reports.unrepaired(error)
             self.ledger.give_up_clear(mark)
             return True
-        if outcome.abandoned is not None:
-            self.ledger.expect_clear(outcome.abandoned)
-            self._books.wait([], outcome.abandoned)
         if outcome.kind is not Kind.DONE:
             return False
         self.ledger.cleared(mark)
         return True
 
     def _repair_batch(self, batch: Due) -> bool:
-        """Delete these, all of one version, in one call; return whether the layer could be asked.
-
-        While the call is under way its keys are late: it could still delete what comes after.
-        """
-        names = [name for name, _ in batch]
+        """Delete these, all of one version, in one call; return whether the layer could be asked."""
         keys = [missed.key for _, missed in batch]
-        call: Any = object()
+        call = object()
         self.ledger.expect(((name, missed.key, missed.version) for name, missed in batch), call)
         try:
-            outcome = self.attempt(None, operations.delete_many, (keys, batch[0][1].version))
-        except Exception as error:  # noqa: BLE001 - a key that the layer does not take
-            self.ledger.landed(names, call)
+            outcome = self._make_up(call, operations.delete_many, (keys, batch[0][1].version))
+        except Exception as error:
+            if interrupts(error):
+                raise
+            # A key that the layer does not take.
             if len(batch) > 1:
                 return all(self._repair_batch([entry]) for entry in batch)
             self._reports.unrepaired(error)
             self.ledger.repaired(batch)  # and so has nothing under
             return True
-        except BaseException as interruption:
-            self._late_or_landed(names, call, abandoned_by(interruption))
-            raise
-        self._late_or_landed(names, call, outcome.abandoned)
         if outcome.kind is not Kind.DONE:
             return False
         self.ledger.repaired(batch)
         return True
 
-    def _late_or_landed(self, names: list[Hashable], call: object, abandoned: Any) -> None:
-        if abandoned is None:
-            self.ledger.landed(names, call)
-        else:
-            self._books.wait(names, abandoned, call)
+    def _make_up(
+        self, call: object, operation: Callable[..., Outcome], args: tuple[Any, ...]
+    ) -> Outcome:
+        """Make a call of the repair, which the ledger knows as `call` and expects.
+
+        For as long as it is under way nothing is decided on its keys: it could still delete them.
+        """
+        try:
+            outcome = self.attempt(None, operation, args)
+        except BaseException as error:
+            self._books.wait_for_repair(abandoned_by(error), call)
+            raise
+        self._books.wait_for_repair(outcome.abandoned, call)
+        return outcome
 
     def _try_when_idle(self) -> float:
         """Make the trial that no caller makes, so that an idle process closes its breaker too."""

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any
+
+from django_resilient_cache.late import Entry, LateCalls
 
 #: Keys that one ledger holds; about 20 MB, and only ever in an outage.
 CAPACITY = 100_000
-
-#: A key: its name as the layer stores it, and key and version as the layer is given them.
-Entry: TypeAlias = tuple[Hashable, Any, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -32,18 +31,10 @@ class Missed:
     key: Any
     version: Any
     until: float
-    """When nothing older can live in the layer any more, on the ledger's clock."""
+    """When nothing older can live in the layer any more, on the ledger's clock; infinity where a
+    server may hold a call and make it whenever it goes on."""
     number: int
     """The ledger's `mark` when it was made."""
-
-
-@dataclass(slots=True, eq=False)
-class _Late:
-    """One key that calls under way without a caller may still change."""
-
-    key: Any
-    version: Any
-    calls: set[object]
 
 
 class Ledger:
@@ -66,8 +57,7 @@ class Ledger:
         # Re-entrant: a signal handler may use the cache while this very thread holds the lock.
         self._lock = threading.RLock()
         self._missed: dict[Hashable, Missed] = {}
-        self._late: dict[Hashable, _Late] = {}
-        self._late_clears: set[object] = set()
+        self._late = LateCalls(clock)
         self._suspect_until = 0.0
         #: The marks of the last key for which there was no room and of a clear() that the layer
         #: missed and that is to be made up for; 0: none.
@@ -102,20 +92,24 @@ class Ledger:
 
     def undecided(self, name: Hashable) -> bool:
         """Whether what is decided now on this name may be undone by a change from before."""
-        return bool(self._late_clears) or self.holds(name)
+        return bool(self._late.clears) or self.holds(name)
 
-    def note(self, entries: Iterable[Entry], call: object | None = None) -> bool:
+    def note(
+        self, entries: Iterable[Entry], call: object | None = None, *, unsure: bool = False
+    ) -> bool:
         """Note entries as missed; return whether they are the first in a trusted layer.
 
-        `call`: the change was given up but may still be made, until it has `landed`.
+        `call`: the change was given up but may still be made, until it has `landed`.  `unsure`: it
+        may still be made, and nobody will tell.
         """
         with self._lock:
             first = self.trusted
             self.mark += 1
-            until = self._until()
-            for entry in entries:
-                if call is not None:
-                    self._expect(entry, call)
+            until = inf if unsure else self._until()
+            noted = list(entries)
+            if call is not None:
+                self._late.expect(noted, call)
+            for entry in noted:
                 self._note(entry, until)
             self._settle()
         return first
@@ -127,41 +121,41 @@ class Ledger:
             self.mark += 1
             self._missed_clear = self.mark
             if call is not None:
-                self._late_clears.add(call)
+                self._late.expect_clear(call)
             self._settle()
         return first
 
     def expect(self, entries: Iterable[Entry], call: object) -> None:
         """Note that `call` may change these until it has `landed`, though nothing was missed."""
         with self._lock:
-            for entry in entries:
-                self._expect(entry, call)
+            self._late.expect(entries, call)
             self._settle()
 
     def expect_clear(self, call: object) -> None:
         """As `expect`, of a call that may clear the layer."""
         with self._lock:
-            self._late_clears.add(call)
+            self._late.expect_clear(call)
             self._settle()
 
-    def landed(self, names: Iterable[Hashable], call: object) -> None:
-        """Note that `call` has ended; only now can what it may have changed be repaired."""
+    def landed(self, call: object, *, deleted: bool = False) -> None:
+        """Note that `call` has ended; only now can what it may have changed be repaired.
+
+        `deleted`: it can have brought nothing back, so that no key is kept longer for it.
+        """
         with self._lock:
+            late = self._late.ended(call)
+            if late is None:
+                return
             self.mark += 1
-            self._late_clears.discard(call)
-            until = self._until()
-            for name in names:
-                late = self._late.get(name)
-                if late is None or call not in late.calls:
-                    continue
-                late.calls.discard(call)
-                if not late.calls:
-                    del self._late[name]
+            until = 0.0 if deleted else self._until()
+            for name, entry in late.entries.items():
                 missed = self._missed.get(name)
                 if missed is not None:  # what began before this end does not take it back
                     missed.number = self.mark
                     missed.until = max(missed.until, until)
                     self._make_room(name)
+                elif not (late.waited_for or deleted):
+                    self._note(entry, until)
             self._settle()
 
     def begin(self, names: Iterable[Hashable] | None = None) -> None:
@@ -173,10 +167,11 @@ class Ledger:
         with self._lock:
             self.mark += 1
             until = self._until()
-            for name in list(self._late) if names is None else names:
-                late = self._late.get(name)
-                if late is not None and name not in self._missed:
-                    self._note((name, late.key, late.version), until)
+            late = self._late
+            late_names = (entry[0] for entry in late.entries()) if names is None else names
+            for name in late_names:
+                if name in late and name not in self._missed:
+                    self._note(late.entry(name), until)
             self._settle()
 
     def reached(self, names: Iterable[Hashable], mark: int) -> None:
@@ -186,6 +181,7 @@ class Ledger:
                 missed = self._missed.get(name)
                 if missed is not None and missed.number <= mark and name not in self._late:
                     del self._missed[name]
+            self._heard()
             self._settle()
 
     def cleared(self, mark: int) -> None:
@@ -220,6 +216,7 @@ class Ledger:
         found: list[tuple[Hashable, Missed]] = []
         over: list[Hashable] = []
         with self._lock:
+            self._stop_waiting()
             for name, missed in self._missed.items():
                 if name in self._late:
                     continue
@@ -238,6 +235,7 @@ class Ledger:
         """Drop the entries that are past their time."""
         now = self._clock()
         with self._lock:
+            self._stop_waiting()
             for name, missed in list(self._missed.items()):
                 if missed.until <= now and name not in self._late:
                     del self._missed[name]
@@ -249,11 +247,16 @@ class Ledger:
             for name, missed in entries:
                 if self._missed.get(name) is missed:
                     del self._missed[name]
+            self._heard()
             self._settle()
 
     def forget(self) -> None:
-        """Drop everything that was missed, on an operator's word."""
+        """Drop everything that was missed, on an operator's word, and wait for no late call.
+
+        One that ends later, and could have brought back what is dropped here, is a new matter.
+        """
         with self._lock:
+            self._late.give_up_all(self._missed)
             self._missed.clear()
             self._missed_clear = 0
             self._suspect_until = 0.0
@@ -262,21 +265,24 @@ class Ledger:
     def after_fork(self) -> None:
         """Keep what was missed; calls under way belong to the parent."""
         self._lock = threading.RLock()
-        self._late.clear()
-        self._late_clears.clear()
+        self._late.forget()
         self._settle()
 
     # Below here: with the lock held
 
-    def _expect(self, entry: Entry, call: object) -> None:
-        name, key, version = entry
-        late = self._late.get(name)
-        if late is None:
-            late = self._late[name] = _Late(key, version, set())
-        late.calls.add(call)
+    def _stop_waiting(self) -> None:
+        """Wait no longer for calls that may never end: no key is kept for ever."""
+        overdue = self._late.overdue()
+        if overdue:
+            for name in self._late.give_up(overdue, self._missed):
+                if name in self._missed:
+                    self._make_room(name)
 
     def _note(self, entry: Entry, until: float) -> None:
         name, key, version = entry
+        known = self._missed.get(name)
+        if known is not None:
+            until = max(until, known.until)
         self._missed[name] = Missed(key, version, until, self.mark)
         self._make_room(name)
 
@@ -291,8 +297,13 @@ class Ledger:
         self._suspect_until = max(self._suspect_until, given_up.until)
         self._overflow = self.mark
 
+    def _heard(self) -> None:
+        """The layer has answered: whatever it held is made, and lives no longer than any entry."""
+        if self._suspect_until == inf:
+            self._suspect_until = self._until()
+
     def _settle(self) -> None:
-        self.trusted = not (self._missed or self._late or self._late_clears or self.suspect)
+        self.trusted = not (self._missed or self._late or self.suspect)
 
     def _until(self) -> float:
         lifetime = self._lifetime()

@@ -19,12 +19,13 @@ from django.core.cache import BaseCache, caches
 from django.core.cache.backends import base, locmem
 from django.test import override_settings
 
-from django_resilient_cache import conf, ttl
+from django_resilient_cache import State, conf, operations, ttl
 from django_resilient_cache.agent import agent
-from django_resilient_cache.layer import Layer
+from django_resilient_cache.layer import REPAIR_BATCH, Layer
+from django_resilient_cache.ledger import CAPACITY
 from django_resilient_cache.limits import Expired, abandon
 from django_resilient_cache.limits.direct import DirectLimit
-from django_resilient_cache.outcome import Outcome
+from django_resilient_cache.outcome import Kind, Outcome
 from django_resilient_cache.registry import registry
 from django_resilient_cache.testing import faults
 from tests.clock import Clock
@@ -40,6 +41,31 @@ TIMEOUT = 60
 
 READS = ("get", "get_with_ttl", "get_many", "get_many_with_ttl", "has_key")
 
+#: What can happen to a call of a layer with a limit.
+FAULTS = (
+    "refuse",  # it fails and is not made
+    "lose",  # it is made and fails
+    "expire",  # it is cut at the limit and not made
+    "answer late",  # it is made and cut at the limit
+    "abandon",  # it is given up at the limit and is made when it lands
+    "interrupt",  # the same, and its caller is ended
+    "cancel",  # its caller is ended before it is made
+    "cancel after",  # its caller is ended when it was made
+    "take some",  # a batch is written but for one key
+    "freeze",  # the server holds it and makes it when it thaws
+)
+#: Those that an abandoned call comes of.
+GIVING_UP = ("abandon", "interrupt")
+
+
+class WholeSeconds(locmem.LocMemCache):
+    """Knows whole seconds only, as Redis and Memcached under Django do."""
+
+    def get_backend_timeout(self, timeout: Any = base.DEFAULT_TIMEOUT) -> float | None:
+        if timeout is not base.DEFAULT_TIMEOUT and timeout is not None:
+            timeout = int(timeout)
+        return super().get_backend_timeout(timeout)
+
 
 class Interrupted(BaseException):
     """What ends a caller, as KeyboardInterrupt and cancellation do."""
@@ -53,6 +79,8 @@ class Abandoned:
     name: str
     args: tuple[Any, ...]
     make: Callable[[], object]
+    at: float
+    forgotten: bool = False
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     ended: bool = False
 
@@ -75,7 +103,7 @@ class Abandoned:
 
 
 class StagedLimit:
-    """Makes calls in place, unless its layer is told to `abandon` or to `interrupt` them."""
+    """Makes calls in place, unless something is to happen to them."""
 
     strategy = "staged"
 
@@ -84,25 +112,58 @@ class StagedLimit:
         self._alias = alias
 
     def call(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
-        self._stage.meanwhile(self._alias, "before")
-        giving_up = self._stage.giving_up.get(self._alias)
-        if giving_up is not None:
-            call = Abandoned(
-                self._alias,
-                operation.__name__,
-                args,
-                lambda: operation(caches[f"{self._alias} behind"], *args),
-            )
-            if operation.__name__ not in READS:
-                self._stage.late.append(call)
-            if giving_up == "abandon":
-                raise Expired(LIMIT, call)
-            interruption = Interrupted()
-            abandon(interruption, call)
-            raise interruption
+        breaker = registry.layer(self._alias).breaker
+        assert breaker.state is not State.FORCED_OPEN, "called without a permit"
+        assert not breaker.refuses, "called without a permit"
+        assert budget is not None, "called without a limit"
+        assert budget <= LIMIT, "called beyond its limit"
+        fault = self._stage.come(self._alias)
+        if fault is not None:
+            return self._troubled(fault, operation, args)
+        self._stage.watch.makes(self._alias, operation, args)
         outcome = operation(caches[self._alias], *args)
         self._stage.meanwhile(self._alias, "after")
         return outcome
+
+    def _troubled(self, fault: str, operation: Any, args: Any) -> Any:
+        name = operation.__name__
+        if fault in ("lose", "answer late", "cancel after", "take some"):
+            self._stage.watch.makes(self._alias, operation, args)
+        if fault in ("lose", "answer late", "cancel after"):
+            operation(self._behind(), *args)
+            self._stage.meanwhile(self._alias, "after")
+        if fault in ("refuse", "lose"):
+            raise ConnectionError(f"{name} failed on demand")
+        if fault in ("cancel", "cancel after"):
+            raise Interrupted
+        if fault == "take some":
+            return self._take_some(operation, args)
+        call = Abandoned(
+            self._alias,
+            name,
+            args,
+            lambda: operation(self._behind(), *args),
+            at=self._stage.clock(),
+        )
+        if fault == "freeze" and name not in READS:
+            self._stage.frozen[self._alias].append(call)
+        elif fault in GIVING_UP and name not in READS:
+            self._stage.late.append(call)
+        if fault == "interrupt":
+            interruption = Interrupted()
+            abandon(interruption, call)
+            raise interruption
+        raise Expired(LIMIT, call if fault == "abandon" else None)
+
+    def _take_some(self, operation: Any, args: Any) -> Outcome:
+        if operation is not operations.set_many:
+            return operation(self._behind(), *args)
+        first, *others = args[0]
+        operation(self._behind(), {key: args[0][key] for key in others}, *args[1:])
+        return Outcome(Kind.DONE, [first])
+
+    def _behind(self) -> BaseCache:
+        return caches[f"{self._alias} behind"]
 
     def after_fork(self) -> None: ...
 
@@ -110,25 +171,94 @@ class StagedLimit:
 
 
 class StagedLayer(Layer):
-    """Tells the stage how each call of a chain ended."""
+    """Tells the stage how each call of a chain and of a repair ended."""
 
     __slots__ = ("stage",)
     stage: Stage
 
     def execute(self, raw: Any, operation: Any, args: Any) -> Outcome:
         if self.direct:
-            self.stage.meanwhile(self.alias, "before")
-        outcome = super().execute(raw, operation, args)
+            self.stage.come(self.alias)
+        watch = self.stage.watch
+        began = watch.begins(self.alias, operation, args)
+        try:
+            outcome = super().execute(raw, operation, args)
+        except Exception:
+            raise  # the caller's own mistake, or an answer
+        except BaseException:
+            watch.ends(self.alias, operation, args, None, began)
+            raise
         self.stage.ends.append((self.alias, operation.__name__, args, outcome))
+        watch.ends(self.alias, operation, args, outcome, began)
         if self.direct:
             self.stage.meanwhile(self.alias, "after")
         return outcome
+
+    def repair(self, most: int = 100) -> bool:
+        stage = self.stage
+        before, stage.repairing = stage.repairing, self.alias
+        stage.watch.repair_begins()
+        try:
+            return super().repair(min(most, stage.batch))
+        finally:
+            stage.watch.repair_ends()
+            stage.repairing = before
+
+    def attempt(self, raw: Any, operation: Any, args: Any) -> Outcome:
+        if self.stage.repairing != self.alias:
+            self.stage.watch.asks(self.alias, operation, args)
+            return super().attempt(raw, operation, args)
+        # What happens elsewhere meanwhile is not the repair's.
+        watch, self.stage.repairing = self.stage.watch, None
+        began = watch.repairs(self.alias, operation, args)
+        try:
+            outcome = super().attempt(raw, operation, args)
+        except BaseException:
+            watch.ends(self.alias, operation, args, None, began)
+            raise
+        finally:
+            self.stage.repairing = self.alias
+        watch.ends(self.alias, operation, args, outcome, began)
+        return outcome
+
+
+class Watch:
+    """Sees what each layer is asked and how that ends; this one thinks nothing of it."""
+
+    def begins(self, alias: str, operation: Any, args: Any) -> int:
+        """A chain wants a call; what is returned is handed on to `ends`."""
+        return 0
+
+    def asks(self, alias: str, operation: Any, args: Any) -> None:
+        """The layer did not answer of its own accord: it is to be asked."""
+
+    def repair_begins(self) -> None:
+        """A layer looks for what it is to repair, and will make calls."""
+
+    def repair_ends(self) -> None:
+        """It has made them."""
+
+    def repairs(self, alias: str, operation: Any, args: Any) -> int:
+        """A repair wants a call; as `begins`."""
+        return 0
+
+    def makes(self, alias: str, operation: Any, args: Any) -> None:
+        """The layer makes a call, now."""
+
+    def ends(self, alias: str, operation: Any, args: Any, outcome: Any, began: int) -> None:
+        """That call has ended; without an outcome where its caller was ended too."""
+
+    def lands(self, call: Abandoned, *, made: bool) -> None:
+        """A call that was given up ends."""
+        call.land(made=made)
 
 
 class Stage:
     """The chain `default`, its layers, and what happens to them.
 
     `timeout`: the TIMEOUT of the faulty layers; None: Django's default of 300 s, and no cap.
+    `capacity`: of each ledger.  `batch`: keys that a repair takes at most.  `behind`: what stands
+    behind the faulty layers.
     """
 
     def __init__(
@@ -136,14 +266,27 @@ class Stage:
         *layers: str,
         on_unavailable: str = "miss",
         timeout: int | None = TIMEOUT,
+        capacity: int = CAPACITY,
+        batch: int = REPAIR_BATCH,
+        behind: type[BaseCache] = locmem.LocMemCache,
         **resilience: Any,
     ) -> None:
+        self.timeout = timeout
+        self.capacity = capacity
+        self.batch = batch
         self.clock = Clock()
         self.layers = layers
         self.faulty = [alias for alias in layers if alias != "memory"]
         self.authority = layers[-1]
-        #: Layers whose calls are given up: "abandon" or "interrupt".
-        self.giving_up: dict[str, str] = {}
+        #: What happens to each call of a layer until it is healed, of `FAULTS`.
+        self.standing: dict[str, str] = {}
+        #: What happens to the next calls, of whatever layer, by how many come before.
+        self.happenings: list[tuple[int, str, str | Callable[[], object]]] = []
+        #: Calls that a frozen server has received.
+        self.frozen: dict[str, list[Abandoned]] = {alias: [] for alias in self.faulty}
+        #: The layer whose repair is under way.
+        self.repairing: str | None = None
+        self.watch = Watch()
         #: Calls that were given up and have not ended.
         self.late: deque[Abandoned] = deque()
         #: How each call ended: (alias, operation, arguments, outcome).
@@ -172,7 +315,7 @@ class Stage:
                 },
             }
             self._settings[f"{alias} behind"] = {
-                "BACKEND": MEMORY,
+                "BACKEND": f"{behind.__module__}.{behind.__qualname__}",
                 "LOCATION": alias,
                 **own_timeout,
                 "OPTIONS": {"MAX_ENTRIES": 10_000},
@@ -193,13 +336,14 @@ class Stage:
             layer = StagedLayer(config, limit, clock=self.clock)
             layer.stage = self
             layer.breaker._rng = lambda: 0.5
+            layer.ledger._capacity = self.capacity
             registry._layers[alias] = layer
         self.cache: Any = caches["default"]
         return self
 
     def __exit__(self, *exc: object) -> None:
         for cache in caches.all():
-            if type(cache) is locmem.LocMemCache:
+            if isinstance(cache, locmem.LocMemCache):
                 cache.clear()
         self._stack.close()
 
@@ -241,16 +385,21 @@ class Stage:
 
     def abandon(self, alias: str) -> None:
         """Calls are given up at the limit; they are made when they land."""
-        self.giving_up[alias] = "abandon"
+        self.standing[alias] = "abandon"
 
     def interrupt(self, alias: str) -> None:
         """As `abandon`, and their callers are ended too."""
-        self.giving_up[alias] = "interrupt"
+        self.standing[alias] = "interrupt"
 
     def heal(self, alias: str) -> None:
-        """End what happens to new calls."""
+        """End what happens to new calls; a frozen server makes those that it has received."""
+        if alias not in self.faulty:
+            return
         faults(alias).heal()
-        self.giving_up.pop(alias, None)
+        self.standing.pop(alias, None)
+        received, self.frozen[alias] = self.frozen[alias], []
+        for call in received:
+            self.watch.lands(call, made=True)
 
     def during(self, alias: str, when: str, happens: Callable[[], object]) -> None:
         """Let something happen while the next call to a layer is under way.
@@ -259,6 +408,30 @@ class Stage:
         """
         self._meanwhile[alias, when] = happens
 
+    def at_call(self, number: int, when: str, happens: str | Callable[[], object]) -> None:
+        """Let something happen to the call after `number` others, or while it is under way.
+
+        A fault happens to it instead of the layer's own.
+        """
+        self.happenings.append((number, when, happens))
+
+    def come(self, alias: str) -> str | None:
+        """A call has come to a layer; return what happens to it."""
+        self.meanwhile(alias, "before")
+        fault = self.standing.get(alias)
+        now = [(when, happens) for left, when, happens in self.happenings if left == 0]
+        self.happenings = [
+            (left - 1, when, happens) for left, when, happens in self.happenings if left
+        ]
+        for when, happens in now:
+            if isinstance(happens, str):
+                fault = fault if fault == "freeze" else happens
+            elif when == "before":
+                happens()
+            else:
+                self._meanwhile[alias, when] = happens
+        return fault
+
     def meanwhile(self, alias: str, when: str) -> None:
         happens = self._meanwhile.pop((alias, when), None)
         if happens is not None:
@@ -266,6 +439,7 @@ class Stage:
 
     def no_meanwhile(self) -> None:
         self._meanwhile.clear()
+        self.happenings.clear()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -425,6 +426,52 @@ def test_nothing_is_decided_while_a_repair_is_under_way(stage):
     assert won == [False]
 
 
+@pytest.mark.parametrize(
+    ("decide", "answer"),
+    [
+        (lambda cache: cache.add("a", "lock"), False),
+        (lambda cache: cache.touch("a", 10), False),
+        (lambda cache: cache.incr("a"), None),
+    ],
+    ids=["add", "touch", "incr"],
+)
+def test_what_was_decided_on_a_key_that_is_missed_meanwhile_was_decided_by_nobody(
+    stage, decide, answer
+):
+    """Its repair would end the lock, and another one would win it."""
+
+    def meanwhile() -> None:
+        stage.lose("authority")
+        stage.cache.set("a", 1)
+        stage.heal("authority")
+
+    if answer is None:
+        stage.cache.set("a", 1)
+    stage.during("authority", "after", meanwhile)
+    if answer is None:
+        with pytest.raises(ValueError, match="could tell"):
+            decide(stage.cache)
+    else:
+        assert decide(stage.cache) is answer
+    stage.tick()
+    assert stage.cache.add("a", "lock")
+
+
+def test_nothing_is_decided_while_a_missed_clear_is_made_up_for(stage):
+    stage.refuse("authority")
+    stage.cache.clear()
+    stage.heal("authority")
+    won: list[bool] = []
+
+    def meanwhile() -> None:
+        stage.cache.clear()  # gets through, and ends the suspicion
+        won.append(stage.cache.add("a", "lock"))
+
+    stage.during("authority", "before", meanwhile)
+    stage.tick()
+    assert won == [False]
+
+
 def test_nothing_is_decided_while_a_clear_may_land(stage):
     stage.abandon("authority")
     stage.cache.clear()
@@ -726,6 +773,17 @@ def test_a_call_repairs_a_few_where_the_agent_cannot(stage, monkeypatch):
     assert stage.layer("authority").ledger.trusted
 
 
+def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkeypatch):
+    stage.cache.set("b", "old")
+    miss(stage, "a")
+    monkeypatch.setattr(type(agent), "stalled", True)
+    stage.interrupt("authority")
+    with pytest.raises(Interrupted):
+        stage.cache.delete("b")
+    stage.heal("authority")
+    assert held(stage, "b") == ["b"]
+
+
 def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
     miss(stage, "a")
     agent.attend.reset_mock()  # type: ignore[attr-defined]
@@ -737,8 +795,9 @@ def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
 
 
 def test_the_agent_is_woken_by_the_first_note_and_not_by_each(stage):
-    agent.wake.reset_mock()  # type: ignore[attr-defined]
+    stage.cache.get("the first use")
     stage.layer("authority").breaker.force_open()
+    agent.wake.reset_mock()  # type: ignore[attr-defined]
     for n in range(10):
         stage.cache.delete(f"key{n}")
     assert agent.wake.call_count == 1  # type: ignore[attr-defined]
@@ -755,10 +814,41 @@ def test_the_agent_is_woken_when_a_late_call_has_landed(stage):
 # What it says
 
 
+def shown(stage: Stage) -> dict[str, Any]:
+    return json.loads(json.dumps(stage.layer("authority").snapshot(), allow_nan=False))
+
+
 def test_the_snapshot_names_what_was_missed(stage):
     miss(stage, "a", "b")
-    assert stage.layer("authority").snapshot()["missed"] == 2
-    assert stage.layer("authority").snapshot()["suspect_seconds"] == 0
+    found = shown(stage)
+    assert (found["missed"], found["suspect"], found["suspect_seconds"]) == (2, False, 0)
     stage.refuse("authority")
     stage.cache.clear()
-    assert stage.layer("authority").snapshot()["suspect_seconds"] == float("inf")
+    found = shown(stage)
+    assert (found["missed"], found["suspect"], found["suspect_seconds"]) == (2, True, None)
+
+
+def test_the_snapshot_says_for_how_long_a_layer_is_suspect():
+    with staged("authority", capacity=1) as stage:
+        stage.layer("authority").breaker.force_open()
+        stage.cache.delete_many(["a", "b"])
+        found = shown(stage)
+        assert (found["suspect"], found["suspect_seconds"]) == (True, TIMEOUT)
+
+
+def test_the_snapshot_says_when_a_trial_is_to_come(stage):
+    breaker = stage.layer("authority").breaker
+    assert shown(stage)["retry_after"] is None
+    for order in (breaker.force_open, breaker.force_closed):
+        order()
+        assert shown(stage)["retry_after"] is None
+    breaker.reset()
+    while breaker.state is State.CLOSED:
+        breaker.acquire().failure()
+    assert shown(stage)["retry_after"] == 5
+    stage.clock.forward(5)
+    assert shown(stage)["retry_after"] == 0
+    permit = breaker.acquire()
+    assert 0 < shown(stage)["retry_after"] < float("inf")
+    permit.release()
+    assert shown(stage)["retry_after"] == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from django_resilient_cache.late import LATE_SECONDS
 from django_resilient_cache.ledger import CAPACITY, Ledger
 from tests.clock import Clock
 
@@ -22,8 +23,8 @@ class Kit:
         self.lifetime: float | None = LIFETIME
         self.ledger = Ledger(lambda: self.lifetime, self.clock, capacity)
 
-    def note(self, *keys: str, call: object | None = None) -> bool:
-        return self.ledger.note(entries(*keys), call)
+    def note(self, *keys: str, call: object | None = None, unsure: bool = False) -> bool:
+        return self.ledger.note(entries(*keys), call, unsure=unsure)
 
     def held(self, *keys: str) -> list[str]:
         return [key for key in keys if self.ledger.holds(key.upper())]
@@ -138,6 +139,16 @@ def test_missed_again_is_missed_for_longer(kit):
     assert kit.due() == ["a"]
 
 
+def test_what_a_frozen_server_may_hold_is_not_forgotten_with_time(kit):
+    kit.note("a", unsure=True)
+    kit.note("a")
+    kit.clock.forward(1e9)
+    kit.ledger.expire()
+    assert kit.due() == ["a"]
+    kit.ledger.repaired(kit.ledger.due(10))
+    assert kit.ledger.trusted
+
+
 # Calls that were given up and may still be made
 
 
@@ -145,11 +156,11 @@ def test_a_key_is_kept_until_the_abandoned_call_has_ended(kit):
     kit.note("a", call="late set")
     kit.ledger.reached(["A"], kit.ledger.mark)
     kit.ledger.cleared(kit.ledger.mark)
-    kit.clock.forward(10 * LIFETIME)
+    kit.clock.forward(2 * LIFETIME)
     assert kit.due() == []
     kit.ledger.expire()
     assert kit.held("a") == ["a"]
-    kit.ledger.landed(["A"], "late set")
+    kit.ledger.landed("late set")
     assert kit.due() == ["a"]
 
 
@@ -157,17 +168,17 @@ def test_it_is_kept_until_each_of_them_has_ended(kit):
     kit.note("a", call="one")
     kit.note("a", call="other")
     kit.note("a")
-    kit.ledger.landed(["A"], "one")
-    kit.ledger.landed(["A"], "one")
+    kit.ledger.landed("one")
+    kit.ledger.landed("one")
     assert kit.due() == []
-    kit.ledger.landed(["A"], "other")
+    kit.ledger.landed("other")
     assert kit.due() == ["a"]
 
 
 def test_what_it_wrote_lives_from_its_end_on(kit):
     kit.note("a", call="late")
     kit.clock.forward(LIFETIME - 1)
-    kit.ledger.landed(["A"], "late")
+    kit.ledger.landed("late")
     kit.clock.forward(LIFETIME - 1)
     assert kit.due() == ["a"]
 
@@ -176,7 +187,7 @@ def test_a_change_that_began_before_it_ended_does_not_take_the_note_back(kit):
     kit.note("a", call="late")
     before = kit.ledger.mark
     kit.ledger.begin(["A"])
-    kit.ledger.landed(["A"], "late")
+    kit.ledger.landed("late")
     kit.ledger.reached(["A"], before)
     assert kit.held("a") == ["a"]
     kit.ledger.reached(["A"], kit.ledger.mark)
@@ -187,8 +198,87 @@ def test_an_end_is_told_of_a_call_that_the_ledger_no_longer_knows(kit):
     kit.note("a", call="one")
     kit.ledger.forget()
     kit.note("a", call="other")
-    kit.ledger.landed(["A", "B"], "unknown")
+    kit.ledger.landed("unknown")
     assert kit.due() == []
+
+
+def test_what_it_deleted_keeps_no_key_for_longer(kit):
+    kit.note("a")
+    kit.ledger.expect(entries("a"), "late repair")
+    kit.clock.forward(LIFETIME - 1)
+    kit.ledger.landed("late repair", deleted=True)
+    kit.clock.forward(1)
+    assert kit.due() == []
+
+
+# Calls that never end
+
+
+@pytest.mark.parametrize("look", [Ledger.expire, lambda ledger: ledger.due(10)])
+def test_a_call_that_never_ends_keeps_its_key_no_longer_than_it_could_land(kit, look):
+    kit.lifetime = None
+    kit.note("a", call="hangs")
+    kit.clock.forward(LATE_SECONDS - 1)
+    look(kit.ledger)
+    assert kit.due() == []
+    kit.clock.forward(1)
+    look(kit.ledger)
+    assert kit.due() == ["a"]
+    kit.ledger.repaired(kit.ledger.due(10))
+    assert kit.ledger.trusted
+
+
+def test_should_it_end_after_all_its_key_is_missed_anew(kit):
+    kit.note("a", call="hangs")
+    kit.clock.forward(LATE_SECONDS)
+    before = kit.ledger.mark
+    kit.ledger.repaired(kit.ledger.due(10))
+    kit.ledger.landed("hangs")
+    kit.ledger.reached(["A"], before)
+    assert kit.due() == ["a"]
+    kit.clock.forward(LIFETIME)
+    assert kit.due() == []
+
+
+def test_a_decision_that_never_ends_leaves_nothing(kit):
+    kit.ledger.expect(entries("a"), "add that hangs")
+    kit.clock.forward(LATE_SECONDS)
+    kit.ledger.expire()
+    assert kit.ledger.trusted
+    kit.ledger.landed("add that hangs")
+    assert kit.ledger.trusted
+
+
+def test_a_clear_that_never_ends_keeps_nothing_undecided_for_ever(kit):
+    kit.ledger.note_clear("hangs")
+    kit.ledger.cleared(kit.ledger.mark)
+    kit.clock.forward(LATE_SECONDS)
+    kit.ledger.expire()
+    assert kit.ledger.trusted
+    kit.ledger.landed("hangs")
+    assert kit.ledger.trusted
+
+
+def test_a_key_waits_for_the_others_of_its_late_calls(kit):
+    kit.note("a", call="hangs")
+    kit.clock.forward(LATE_SECONDS / 2)
+    kit.note("a", call="other")
+    kit.clock.forward(LATE_SECONDS / 2)
+    assert kit.due() == []
+    kit.ledger.landed("other")
+    assert kit.due() == ["a"]
+
+
+def test_what_is_no_longer_late_makes_room_too():
+    kit = Kit(capacity=1)
+    kit.note("a", call="hangs")
+    kit.note("b", call="hangs")
+    kit.clock.forward(LATE_SECONDS)
+    kit.lifetime = 2 * LATE_SECONDS
+    kit.note("c")
+    kit.ledger.expire()
+    assert len(kit.ledger) <= 1
+    assert kit.ledger.suspect
 
 
 def test_a_late_decision_is_no_reason_to_repair(kit):
@@ -196,7 +286,7 @@ def test_a_late_decision_is_no_reason_to_repair(kit):
     kit.ledger.expect(entries("a"), "late add")
     assert not kit.ledger.trusted
     assert not kit.held("a")
-    kit.ledger.landed(["A"], "late add")
+    kit.ledger.landed("late add")
     assert kit.due() == []
     assert kit.ledger.trusted
 
@@ -206,7 +296,7 @@ def test_a_change_that_a_late_decision_may_undo_is_missed(kit, keys):
     kit.ledger.expect(entries("a"), "late add")
     before = kit.ledger.mark
     kit.ledger.begin(keys)
-    kit.ledger.landed(["A"], "late add")
+    kit.ledger.landed("late add")
     if keys:
         kit.ledger.reached(keys, before)
     else:
@@ -254,7 +344,7 @@ def test_nothing_is_decided_while_a_clear_may_still_be_made(kit):
     kit.ledger.cleared(kit.ledger.mark)
     assert not kit.held("a")
     assert kit.ledger.undecided("A")
-    kit.ledger.landed([], "late clear")
+    kit.ledger.landed("late clear")
     assert not kit.ledger.undecided("A")
     assert kit.ledger.trusted
 
@@ -284,6 +374,16 @@ def test_past_its_capacity_the_layer_is_suspect_for_as_long_as_the_key_could_liv
     assert kit.ledger.trusted
 
 
+def test_what_may_be_held_and_had_no_room_is_suspected_until_the_layer_has_answered():
+    kit = Kit(capacity=1)
+    kit.note("a", "b", unsure=True)
+    kit.note("c")
+    kit.clock.forward(1e9)
+    assert kit.ledger.suspect_seconds == inf
+    kit.ledger.repaired(kit.ledger.due(10))
+    assert kit.ledger.suspect_seconds == LIFETIME
+
+
 def test_past_its_capacity_without_expiry_it_is_suspect_until_told_to_forget():
     kit = Kit(capacity=1)
     kit.lifetime = None
@@ -311,7 +411,7 @@ def test_a_full_ledger_keeps_what_is_late_until_it_has_landed():
     kit.note("b", call="late")
     kit.clock.forward(10)
     assert not kit.ledger.suspect
-    kit.ledger.landed(["B"], "late")
+    kit.ledger.landed("late")
     assert kit.ledger.suspect_seconds == LIFETIME
     assert kit.due() == ["a"]
 
@@ -332,7 +432,7 @@ def test_a_late_call_that_lands_in_a_full_ledger_during_a_clear_leaves_suspicion
     kit.note("a")
     kit.note("b", call="late")
     began = kit.ledger.mark
-    kit.ledger.landed(["B"], "late")
+    kit.ledger.landed("late")
     kit.ledger.cleared(began)
     assert kit.ledger.suspect
 
@@ -355,10 +455,23 @@ def test_a_hundred_thousand_keys_fit_in_about_twenty_megabytes():
 
 def test_forgetting_drops_everything(kit):
     kit.note("a")
-    kit.ledger.note_clear()
+    kit.note("b", call="late")
+    kit.ledger.expect(entries("c"), "late add")
+    kit.ledger.note_clear("late clear")
     kit.ledger.forget()
     assert kit.ledger.trusted
     assert kit.due() == []
+    assert not kit.ledger.undecided("B")
+
+
+def test_what_a_forgotten_call_brings_back_is_missed_when_it_ends(kit):
+    kit.note("a", call="late")
+    kit.ledger.expect(entries("b"), "late add")
+    kit.ledger.note_clear("late clear")
+    kit.ledger.forget()
+    for call in ("late", "late add", "late clear"):
+        kit.ledger.landed(call)
+    assert kit.due() == ["a"]
 
 
 def test_after_a_fork_notes_stay_and_late_calls_are_the_parents(kit):
@@ -384,7 +497,7 @@ def test_many_threads_leave_a_consistent_ledger(kit):
         for n in range(300):
             key = f"{own}{n % 7}"
             kit.note(key, call=n)
-            kit.ledger.landed([key.upper()], n)
+            kit.ledger.landed(n)
             kit.ledger.reached([key.upper()], kit.ledger.mark)
             kit.note(key, "shared")
             kit.ledger.repaired(kit.ledger.due(5))

@@ -1,0 +1,408 @@
+"""A simple model of one process, its chain, and another worker that shares the chain's authority.
+
+It numbers events and knows when each value was written and when each entry was last replaced, and
+it sees every call of a layer begin and end.  It knows no breaker, no ledger and no chain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django_resilient_cache import operations, ttl
+from django_resilient_cache.late import LATE_SECONDS
+from django_resilient_cache.outcome import REJECTED
+from tests.stage import Abandoned, Stage, Watch
+
+Entry = tuple[str, int]
+
+KEYS = ("a", "b")
+VERSIONS = (1, 2)
+ENTRIES = [(key, version) for key in KEYS for version in VERSIONS]
+DEFAULT = object()
+
+#: Seconds that a per-process layer may keep what a shared one below it has.
+NEAR_SECONDS = 5
+
+_READS = frozenset(
+    {
+        *(operations.get, operations.has_key, ttl.get_with_ttl),
+        *(operations.get_many, ttl.get_many_with_ttl),
+    }
+)
+_DECISIONS = frozenset({operations.add, operations.incr, operations.decr, operations.touch})
+_BATCHES = frozenset(
+    {
+        *(operations.get_many, ttl.get_many_with_ttl),
+        *(operations.set_many, operations.delete_many),
+    }
+)
+_FILLS = frozenset({operations.fill, operations.fill_free})
+_REPLACEMENTS = frozenset(
+    {operations.set, operations.set_many, operations.delete, operations.delete_many}
+)
+
+
+def entries_of(name: str, args: tuple[Any, ...]) -> list[Entry]:
+    """The entries that a call of a layer is about."""
+    if name in ("clear", "missed"):
+        return ENTRIES
+    if name in ("fill", "fill_free"):
+        return [(key, args[-1]) for key, _, _ in args[0]]
+    if name in {operation.__name__ for operation in _BATCHES}:
+        return [(key, args[-1]) for key in args[0]]
+    return [(args[0], args[-1])]
+
+
+def _timeouts_of(operation: Any, args: tuple[Any, ...]) -> list[float]:
+    """The timeouts in seconds that a call asks a layer for."""
+    index = {operations.set: 2, operations.add: 2, operations.set_many: 1, operations.touch: 1}
+    timeout = args[index[operation]] if operation in index else 0
+    if timeout is None:
+        return [math.inf]
+    return [timeout] if isinstance(timeout, int | float) else []
+
+
+@dataclass
+class Value:
+    """One value, written once; its last three digits count what `incr` added."""
+
+    entry: Entry
+    ends: float
+    """When it must be gone, on the stage's clock."""
+    written: float = math.inf
+    """The event after which nobody writes it any more."""
+    increments: float = 0
+    counted: int = 0
+    """What an `incr` that was completed told."""
+    shared: bool = True
+    """Whether an `incr` that is late may count it: it was no change of this process that wrote it."""
+
+
+@dataclass
+class Floor:
+    """What was true when a read began."""
+
+    replaced: int
+    counted: dict[int, int]
+
+
+@dataclass
+class Lock:
+    """An `add` that was won."""
+
+    ends: float
+    excused: bool = False
+    """Whether a repair may delete it: this process missed a change of its key before."""
+
+
+@dataclass
+class Wrong:
+    """What a layer may be wrong about, as anybody knows who saw its calls end.
+
+    Of changes that overlap, and of calls that are late, it assumes the worst.
+    """
+
+    #: Entries whose last change it did not confirm: the event and the time of that; the time is
+    #: infinity where it may have been asked for the change.
+    missed: dict[Entry, tuple[int, float]] = field(default_factory=dict)
+    #: As above, of its last clear().
+    unclear: tuple[int, float] | None = None
+    #: Those of them that nothing has happened to since, and the time.
+    surely: dict[Entry, float] = field(default_factory=dict)
+
+
+class Model(Watch):
+    """What must be true."""
+
+    def __init__(self, stage: Stage, *, eternal: bool, stalled: bool) -> None:
+        self.stage = stage
+        self.eternal = eternal
+        self.stalled = stalled
+        #: The TIMEOUT of the layers; and the longest that is used, unless entries live for ever.
+        self.default = stage.behind(stage.authority).default_timeout
+        self.long = 5 * self.default
+        #: Whether there is not room for all entries in the ledgers.
+        self.crowded = stage.capacity < len(ENTRIES)
+        self.other: Any = stage.behind(stage.authority)
+        self.events = 0
+        self.values: dict[tuple[int, Entry], Value] = {}
+        self.numbers = 0
+        #: The event at which the last completed replacement of an entry began.
+        self.replaced: dict[Entry, int] = dict.fromkeys(ENTRIES, 0)
+        #: From where to where `incr_version` moves values at the moment.
+        self.moving: list[tuple[Entry, Entry]] = []
+        #: The entries of each `incr` under way.
+        self.counting: list[Entry] = []
+        self.own_locks: dict[Entry, Lock] = {}
+        self.foreign_locks: dict[Entry, Lock] = {}
+        #: When the authority last made an `add` of an entry here, and when one was last released.
+        self.added: dict[Entry, int] = {}
+        self.released_at: dict[Entry, int] = {}
+        self.wrong = {alias: Wrong() for alias in stage.layers}
+        #: Whether the agent is at work, and the keys that it has repaired in this round.
+        self.ticking = False
+        self.repaired: dict[str, int] = {}
+        #: The events at which repairs under way began; they know of no note made since.
+        self.repairs_began: list[int] = []
+        #: What repairs are under way of: the layer and the entries.
+        self.repairing: list[tuple[str, list[Entry]]] = []
+        #: The longest timeout in seconds that the authority was asked to keep here.
+        self.longest: float = self.default
+        stage.watch = self
+
+    def event(self) -> int:
+        self.events += 1
+        return self.events
+
+    def now(self) -> float:
+        return self.stage.clock()
+
+    # Values
+
+    def end_of(self, timeout: Any) -> float:
+        if timeout is None:
+            return math.inf
+        return self.now() + (self.default if timeout is DEFAULT else int(timeout))
+
+    def new_value(self, entry: Entry, timeout: Any) -> int:
+        self.numbers += 1
+        increments = self.counting.count(entry)
+        self.values[self.numbers, entry] = Value(
+            entry, self.end_of(timeout), increments=increments
+        )
+        for here, there in self.moving:
+            if here == entry:
+                self._may_move(self.numbers, there)
+        return 1000 * self.numbers
+
+    def move_begins(self, here: Entry, there: Entry) -> None:
+        """A value of one entry, whichever it has, is about to be written to another."""
+        self.moving.append((here, there))
+        for number, entry in list(self.values):
+            if entry == here:
+                self._may_move(number, there)
+
+    def move_ended(self, here: Entry, there: Entry) -> None:
+        self.moving.remove((here, there))
+        for number, entry in list(self.values):
+            if entry == here:
+                self.wrote(1000 * number, there)
+
+    def _may_move(self, number: int, there: Entry) -> None:
+        self.values[number, there] = Value(there, self.end_of(DEFAULT), increments=math.inf)
+
+    def wrote(self, value: int, entry: Entry) -> None:
+        """Whoever writes it has ended."""
+        self.values[value // 1000, entry].written = self.event()
+
+    def values_of(self, entry: Entry) -> list[Value]:
+        return [value for value in self.values.values() if value.entry == entry]
+
+    def floor(self, entry: Entry) -> Floor:
+        """What a read that begins now may not go below."""
+        counted = {number: v.counted for (number, at), v in self.values.items() if at == entry}
+        return Floor(self.replaced[entry], counted)
+
+    def may_be_read(self, entry: Entry, value: int, floor: Floor) -> None:
+        """Nothing older than the last completed change, nothing past its time."""
+        known = self.values.get((value // 1000, entry))
+        assert known is not None, f"{value} is no value of {entry}"
+        assert known.written > floor.replaced, f"{value} is older than the last change of {entry}"
+        counted = floor.counted.get(value // 1000, 0)
+        assert counted <= value % 1000 <= known.increments, f"{value} was counted past"
+        assert self.now() < known.ends, f"{value} outlived its time"
+
+    def may_be_there(self, entry: Entry, floor: Floor) -> None:
+        assert any(
+            value.written > floor.replaced and self.now() < value.ends
+            for value in self.values_of(entry)
+        ), f"{entry} is there, and was removed"
+
+    def touched(self, entry: Entry, timeout: Any, *, surely: bool = False) -> None:
+        end = self.end_of(timeout)
+        for value in self.values_of(entry):
+            there = value.written < math.inf
+            value.ends = end if surely and there else max(value.ends, end)
+        for locks in (self.own_locks, self.foreign_locks):
+            if entry in locks:
+                locks[entry].ends = min(locks[entry].ends, end)
+
+    # Locks
+
+    def locked(self, locks: dict[Entry, Lock], entry: Entry) -> bool:
+        lock = locks.get(entry)
+        return lock is not None and self.now() < lock.ends and not lock.excused
+
+    def released(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.own_locks.pop(entry, None)
+            self.foreign_locks.pop(entry, None)
+            self.released_at[entry] = self.event()
+
+    # What the layers are asked, and how that ends
+
+    def begins(self, alias: str, operation: Any, args: Any) -> int:
+        return self.event()
+
+    def asks(self, alias: str, operation: Any, args: Any) -> None:
+        """What a layer missed is not read there, not refilled, and nothing is decided on it."""
+        if operation not in _READS | _DECISIONS | _FILLS:
+            return
+        wrong = self.wrong[alias]
+        recently = self.now() - self.default
+        for entry in entries_of(operation.__name__, args):
+            if entry in ENTRIES:
+                assert wrong.unclear is None, f"{alias} was asked and is to be cleared"
+                missed = wrong.surely.get(entry, -math.inf)
+                assert missed <= recently, f"{operation.__name__} of {entry}, which {alias} missed"
+
+    def repair_begins(self) -> None:
+        self.repairs_began.append(self.event())
+
+    def repair_ends(self) -> None:
+        self.repairs_began.pop()
+
+    def repairs(self, alias: str, operation: Any, args: Any) -> int:
+        """Repairs are the agent's where it can run, go in batches, and delete only."""
+        assert self.ticking or self.stalled, "a repair within a request"
+        assert operation in (operations.delete_many, operations.clear), operation.__name__
+        if self.ticking and operation is operations.delete_many:
+            self.repaired[alias] = self.repaired.get(alias, 0) + len(args[0])
+            assert self.repaired[alias] <= self.stage.batch, "a repair without a pause"
+        self.repairing.append((alias, entries_of(operation.__name__, args)))
+        return self.repairs_began[-1]
+
+    def makes(self, alias: str, operation: Any, args: Any) -> None:
+        if operation is operations.add and alias == self.stage.authority:
+            self.added[args[0], args[-1]] = self.event()
+
+    def ends(self, alias: str, operation: Any, args: Any, outcome: Any, began: int) -> None:
+        repairing = self.stage.repairing == alias
+        if repairing:
+            self.repairing.pop()
+        elif alias == self.stage.authority and outcome is not REJECTED:
+            self.longest = max([self.longest, *_timeouts_of(operation, args)])
+        if operation is operations.missed:
+            (operation, args), outcome = args, REJECTED
+        answered = outcome is not None and outcome.answered
+        kept = outcome.value if answered and operation is operations.set_many else ()
+        if operation is operations.clear and (answered or not repairing):
+            self._clear_ended(self.wrong[alias], began, answered=answered)
+        elif operation is not operations.clear and operation not in _REPLACEMENTS:
+            if operation in _FILLS and not answered:
+                for entry in entries_of(operation.__name__, args):
+                    self.wrong[alias].missed[entry] = (self.event(), math.inf)
+            return
+        for entry in entries_of(operation.__name__, args):
+            if answered and entry[0] not in kept:
+                self._reached(alias, entry, began)
+            elif not repairing:
+                self._missed(self.wrong[alias], entry, asked=outcome is not REJECTED)
+
+    def _clear_ended(self, wrong: Wrong, began: int, *, answered: bool) -> None:
+        if not answered:
+            wrong.unclear = (self.event(), self.now())
+        elif wrong.unclear is not None and wrong.unclear[0] < began:
+            wrong.unclear = None
+
+    def _missed(self, wrong: Wrong, entry: Entry, *, asked: bool) -> None:
+        wrong.missed[entry] = (self.event(), math.inf if asked else self.now())
+        wrong.surely[entry] = self.now()
+
+    def _reached(self, alias: str, entry: Entry, began: int) -> None:
+        wrong = self.wrong[alias]
+        wrong.surely.pop(entry, None)
+        if self.waits(alias, entry):  # what is late may undo it
+            wrong.missed[entry] = (self.event(), self.now())
+        elif entry in wrong.missed and wrong.missed[entry][0] < began:
+            del wrong.missed[entry]
+
+    def is_late(self, call: Abandoned) -> bool:
+        """Whether it is still waited for."""
+        return not call.forgotten and self.now() < call.at + LATE_SECONDS
+
+    def waits(self, alias: str, entry: Entry) -> bool:
+        late = any(
+            call.alias == alias
+            and self.is_late(call)
+            and (call.name == "clear" or entry in entries_of(call.name, call.args))
+            for call in self.stage.late
+        )
+        return late or any(at == alias and entry in under_way for at, under_way in self.repairing)
+
+    def lands(self, call: Abandoned, *, made: bool) -> None:
+        """A call that was given up ends."""
+        entries = [entry for entry in entries_of(call.name, call.args) if entry in ENTRIES]
+        if made and call.name in ("set", "add", "touch", "set_many"):
+            timeout = call.args[1 if call.name in ("set_many", "touch") else 2]
+            timeout = timeout if timeout is None or isinstance(timeout, int | float) else DEFAULT
+            for entry in entries:
+                self.touched(entry, timeout)
+        if made and call.name in ("incr", "decr"):
+            for value in self.values_of(entries[0]):
+                value.increments += value.shared
+        replaces = call.name in {operation.__name__ for operation in _REPLACEMENTS} | {"clear"}
+        if made and replaces and call.alias == self.stage.authority and not self.is_late(call):
+            self.released(entries)  # long after anybody waited for it
+        for entry in entries:
+            wrong = self.wrong[call.alias]
+            if call.name not in ("add", "incr", "decr", "touch") or entry in wrong.missed:
+                wrong.missed[entry] = (self.event(), self.now())
+        call.land(made=made)
+
+    # What the operator does
+
+    def forgets(self, alias: str) -> None:
+        """What this layer missed may show again, until the next change."""
+        for call in self.stage.late:
+            call.forgotten = call.forgotten or call.alias == alias
+        wrong = self.wrong[alias]
+        suspect = wrong.unclear is not None or self.stage.layer(alias).ledger.suspect
+        for entry in ENTRIES if suspect else list(wrong.missed):
+            self.replaced[entry] = 0
+            for value in self.values_of(entry):
+                value.counted, value.ends = 0, math.inf
+        wrong.surely.clear()
+        wrong.unclear = None
+
+    # What must hold at any time
+
+    def check(self) -> None:
+        for alias in self.stage.layers:
+            ledger = self.stage.layer(alias).ledger
+            late = len(ledger._late.entries())
+            assert len(ledger) <= self.stage.capacity + late, "more than there is room for"
+        for alias in self.stage.layers[:-1]:
+            cap = NEAR_SECONDS if alias == "memory" else self.stage.timeout
+            copies: Any = self.stage.behind(alias)
+            for end in copies._expire_info.values() if cap else ():
+                assert end is not None, f"a copy in {alias} that never ends"
+                assert end <= self.now() + cap, f"a copy in {alias} that outlives its layer's TTL"
+        for locks in (self.own_locks, self.foreign_locks):
+            for entry in locks:
+                if self.locked(locks, entry):
+                    there = self.other.has_key(entry[0], version=entry[1])
+                    assert there, f"{entry} was unlocked"
+
+    def check_nothing_withheld(self) -> None:
+        """What a layer cannot be wrong about is read there and decided on."""
+        if self.crowded:
+            return
+        for alias in self.stage.layers:
+            wrong, ledger = self.wrong[alias], self.stage.layer(alias).ledger
+            for entry in ENTRIES if wrong.unclear is None else ():
+                if entry not in wrong.missed and not self.waits(alias, entry):
+                    assert not ledger.undecided(self.name(alias, entry)), f"{alias} keeps {entry}"
+
+    def outlasted(self) -> None:
+        """So much time has passed that nothing older lives in any layer."""
+        for wrong in self.wrong.values():
+            for entry, (_, at) in list(wrong.missed.items()):
+                if self.now() >= at + self.long and not self.eternal:
+                    del wrong.missed[entry]
+
+    def name(self, alias: str, entry: Entry) -> str:
+        return str(self.stage.behind(alias).make_key(entry[0], version=entry[1]))
