@@ -15,8 +15,8 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from django_resilient_cache import conf
-from django_resilient_cache.conf import LayerConfig, Problem, setting_path
-from django_resilient_cache.limits.choice import choose
+from django_resilient_cache.conf import LayerConfig, Problem, check_messages, setting_path
+from django_resilient_cache.limits.choice import choose, strange_client
 
 _SESSION_STORES = {
     "django.contrib.sessions.backends.cache.SessionStore": "cache",
@@ -26,7 +26,7 @@ _SESSION_STORES = {
 
 def register_checks() -> None:
     """Have `manage.py check` run these; for `AppConfig.ready`."""
-    for check in (check_chains, check_layers, check_strategies, check_sessions):
+    for check in (check_chains, check_layers, check_strategies, check_memcached, check_sessions):
         checks.register(check, checks.Tags.caches)
 
 
@@ -35,7 +35,7 @@ def check_chains(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage
     problems: list[Problem] = []
     for chain in conf.chain_aliases():
         problems += conf.chain_problems(chain)
-    return _messages([*problems, *_endless_copies()])
+    return check_messages([*problems, *_endless_copies()])
 
 
 def check_layers(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -53,12 +53,12 @@ def check_layers(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage
         )
         for alias in unused
     ]
-    return _messages(problems)
+    return check_messages(problems)
 
 
 def check_strategies(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that the limit of each layer is kept on the client's sockets where it could be."""
-    return _messages(
+    return check_messages(
         Problem(
             "resilient_cache.W004",
             setting_path(layer.alias),
@@ -71,12 +71,28 @@ def check_strategies(app_configs: object, **kwargs: Any) -> list[checks.CheckMes
     )
 
 
+def check_memcached(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that the clients of Memcached layers can be trusted to raise when they fail."""
+    return check_messages(
+        Problem(
+            "resilient_cache.W008",
+            setting_path(layer.alias, "BACKEND"),
+            f"is {conf.show(layer.backend)}, of whose client ({client}) it is not known whether it "
+            "raises when its server is away: if it answers misses, the breaker never opens.",
+            "Use Django's PyMemcacheCache or PyLibMCCache; or make sure that it raises, and silence "
+            "this check.",
+        )
+        for layer in _valid(conf.layer_aliases())
+        if (client := strange_client(layer)) is not None
+    )
+
+
 def check_sessions(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that sessions and the chain they are kept in go together."""
     alias, store = settings.SESSION_CACHE_ALIAS, _session_store()
     if store is None or alias not in conf.chain_aliases():
         return []
-    return _messages(_session_problems(alias, store))
+    return check_messages(_session_problems(alias, store))
 
 
 def _session_problems(alias: str, store: str) -> Iterator[Problem]:
@@ -137,12 +153,3 @@ def _valid(aliases: Iterable[str]) -> Iterator[LayerConfig]:
     for alias in aliases:
         with suppress(ImproperlyConfigured):
             yield conf.layer_config(alias)
-
-
-def _messages(problems: Iterable[Problem]) -> list[checks.CheckMessage]:
-    return [
-        (checks.Error if problem.is_error else checks.Warning)(
-            problem.text, hint=problem.hint, id=problem.id
-        )
-        for problem in problems
-    ]

@@ -17,11 +17,14 @@ from django.test import override_settings
 
 import django_resilient_cache.checks
 from django_resilient_cache import conf
+from django_resilient_cache.registry import registry
 from tests.entries import (
     DATABASE,
     DJANGO_REDIS,
     DUMMY,
     MEMORY,
+    PYLIBMC,
+    PYMEMCACHE,
     REDIS,
     chain,
     layer,
@@ -102,6 +105,7 @@ class TestErrors:
             {"default": chain("redis", KEY_FUNCTION="no.function")},
             {"redis": layer(REDIS, {"MAX_FAILURES": 0, "RESET_TIMOUT": 5})},
             {"redis": layer(REDIS, "sockets")},
+            {"redis": layer(REDIS, LOCATION="cache:6379")},
         ],
     )
     def test_the_first_use_says_the_same(self, entries: dict[str, Any]) -> None:
@@ -261,6 +265,51 @@ class TestStrategies:
     def test_threads_on_purpose(self) -> None:
         redis = layer(REDIS, {"TIMEOUT_STRATEGY": "thread"})
         assert found(CACHES=HEALTHY | {"redis": redis}) == []
+
+    def test_pylibmc(self) -> None:
+        pytest.importorskip("pylibmc")
+        kind, number, text, _ = only(CACHES=HEALTHY | {"redis": layer(PYLIBMC)})
+        assert (kind, number) == (checks.Warning, "resilient_cache.W004")
+        assert text == (
+            'CACHES["redis"] keeps its OPERATION_TIMEOUT by a thread at each call, not on the '
+            "sockets: pylibmc is written in C, and its sockets are out of reach."
+        )
+
+    def test_a_pymemcache_that_is_not_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pymemcache = pytest.importorskip("pymemcache")
+        settings = HEALTHY | {"redis": layer(PYMEMCACHE)}
+        assert found(CACHES=settings) == []
+        monkeypatch.setattr(pymemcache, "__version__", "5.0.0")
+        assert "pymemcache 5.0.0 is not a version known to work" in only(CACHES=settings)[2]
+
+    @pytest.mark.parametrize(
+        "resilience",
+        [
+            {"TIMEOUT_STRATEGY": "direct"},
+            {"TIMEOUT_STRATEGY": "thread"},
+            {"TIMEOUT_STRATEGY": "sockets", "OPERATION_TIMEOUT": 0.1},
+            {"TIMEOUT_STRATEGY": "direct", "OPERATION_TIMEOUT": 0.1},
+        ],
+    )
+    def test_a_dummy_in_the_place_of_another_backend(self, resilience: dict[str, Any]) -> None:
+        """As in settings for tests, which change BACKEND and leave the rest as it is."""
+        entry = layer(DUMMY, resilience, OPTIONS={"socket_timeout": 1})
+        assert found(CACHES=HEALTHY | {"redis": entry}) == []
+        with override_settings(CACHES=HEALTHY | {"redis": entry}):
+            caches["sessions"].set("key", 1)
+            assert caches["sessions"].get("key") is None
+            assert registry.layer("redis").strategy == "direct"
+
+
+def test_a_memcached_client_that_nobody_knows() -> None:
+    own = layer("tests.entries.OwnMemcachedCache", {"TIMEOUT_STRATEGY": "thread"})
+    kind, number, text, _ = only(CACHES=HEALTHY | {"redis": own})
+    assert (kind, number) == (checks.Warning, "resilient_cache.W008")
+    assert text == (
+        'CACHES["redis"]["BACKEND"] is "tests.entries.OwnMemcachedCache", of whose client '
+        "(tests.entries.OwnMemcachedLibrary.Client) it is not known whether it raises when its "
+        "server is away: if it answers misses, the breaker never opens."
+    )
 
 
 def test_guarding_what_no_chain_names() -> None:

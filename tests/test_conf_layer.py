@@ -16,6 +16,7 @@ from tests.entries import (
     DJANGO_VALKEY,
     DUMMY,
     MEMORY,
+    PYLIBMC,
     PYMEMCACHE,
     REDIS,
     chain,
@@ -64,7 +65,7 @@ class TestStrategies:
             "strategy out. (resilient_cache.E026)"
         )
 
-    @pytest.mark.parametrize("backend", [PYMEMCACHE, DATABASE, MEMORY, "tests.entries.OwnCache"])
+    @pytest.mark.parametrize("backend", [PYLIBMC, DATABASE, MEMORY, "tests.entries.OwnCache"])
     def test_sockets_need_a_known_client(self, backend: str) -> None:
         options = {"TIMEOUT_STRATEGY": "sockets", "OPERATION_TIMEOUT": 1}
         assert layer_refusal(it=layer(backend, options)) == (
@@ -186,7 +187,7 @@ class TestBackend:
             "VERSION": 2,
             "KEY_FUNCTION": "tests.entries.own_key_function",
             "REVERSE_KEY_FUNCTION": "x",
-            "OPTIONS": {"MAX_ENTRIES": 3, "socket_timeout": 1},
+            "OPTIONS": {"socket_timeout": 1},
             "SILENT": True,
         }
         with override_settings(CACHES={"default": layer(REDIS, {}, **entry)}):
@@ -238,6 +239,6 @@ class TestSwallowedErrors:
             assert conf.layer_problems("default") == []
 
     def test_django_redis_settings_say_nothing_about_other_backends(self) -> None:
-        entry = layer(REDIS, OPTIONS={"IGNORE_EXCEPTIONS": True})
+        entry = layer(REDIS)
         with override_settings(DJANGO_REDIS_IGNORE_EXCEPTIONS=True, CACHES={"default": entry}):
             assert conf.layer_problems("default") == []

@@ -14,11 +14,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_resilient_cache.conf.chain import ChainConfig, chain_rules, named, unknown_alias
+from django_resilient_cache.conf.control import SETTING as CONTROL_SETTING
+from django_resilient_cache.conf.control import ControlConfig, control_rules
+from django_resilient_cache.conf.control import control_config as _control_config
 from django_resilient_cache.conf.families import CHAIN, OTHER, Family, family_of
 from django_resilient_cache.conf.layer import LayerConfig, layer_options, layer_rules
 from django_resilient_cache.conf.options import LayerOptions, options_table
 from django_resilient_cache.conf.problems import (
     Problem,
+    check_messages,
     describe,
     setting_path,
     show,
@@ -26,12 +30,17 @@ from django_resilient_cache.conf.problems import (
 )
 
 __all__ = [
+    "CONTROL_SETTING",
     "ChainConfig",
+    "ControlConfig",
     "LayerConfig",
     "Problem",
     "chain_aliases",
     "chain_config",
     "chain_problems",
+    "check_messages",
+    "control_config",
+    "control_problems",
     "is_nearest",
     "layer_aliases",
     "layer_config",
@@ -84,6 +93,15 @@ def chain_config(location: object, params: Mapping[str, Any]) -> ChainConfig:
     )
 
 
+def control_config(seconds: float) -> ControlConfig | None:
+    """Return where workers meet; None: they share nothing.  `seconds`: the limit of one call.
+
+    Raises ImproperlyConfigured as `layer_config` does.
+    """
+    _refuse(control_problems())
+    return _control_config(seconds, _families())
+
+
 def layer_problems(alias: str) -> list[Problem]:
     """Return the mistakes and doubts in how `alias` is configured as a layer."""
     backend = _backend(alias)
@@ -97,6 +115,11 @@ def chain_problems(alias: str) -> list[Problem]:
     """Return the mistakes in the chain `alias`; those of its layers are their own."""
     entry = _caches()[alias]
     return list(chain_rules(alias, entry.get("LOCATION", ""), entry, _families()))
+
+
+def control_problems() -> list[Problem]:
+    """Return the mistakes and doubts in where workers are to meet."""
+    return list(control_rules(_families(), layer_aliases()))
 
 
 def chain_aliases() -> list[str]:

@@ -56,7 +56,11 @@ FAMILIES = {
         silence_setting="DJANGO_VALKEY_IGNORE_EXCEPTIONS",
     ),
     f"{_BACKENDS}.memcached.PyMemcacheCache": Family(
-        name="pymemcache", title="Memcached", operation_timeout=0.25, silence_option="ignore_exc"
+        name="pymemcache",
+        title="Memcached",
+        operation_timeout=0.25,
+        sockets=True,
+        silence_option="ignore_exc",
     ),
     f"{_BACKENDS}.memcached.PyLibMCCache": Family(
         name="pylibmc", title="Memcached", operation_timeout=0.25

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
+from django_resilient_cache.conf.building import building_rules
 from django_resilient_cache.conf.families import CHAIN, Family
 from django_resilient_cache.conf.options import OPTIONS, LayerOptions, read_options
 from django_resilient_cache.conf.problems import Problem, closest, setting_path, show
@@ -56,6 +57,22 @@ def layer_options(
 
 def layer_rules(alias: str, entry: Entry, family: Family, backend: type) -> Iterator[Problem]:
     """Yield what is wrong or doubtful about an alias as a layer, its options left aside."""
+    problems = [*_backend_rules(alias, entry, family, backend), *_misplaced(alias, entry)]
+    problems += _swallowed_errors(alias, entry, family)
+    if not any(problem.is_error for problem in problems):  # one of which may be the reason
+        problems += building_rules(alias, entry, family, backend)
+    yield from problems
+    if family.name == "local_memory" and not _has_max_entries(entry):
+        yield Problem(
+            "resilient_cache.W003",
+            setting_path(alias, "OPTIONS"),
+            "has no MAX_ENTRIES: local memory then keeps 300 entries only, and drops a third of "
+            "them whenever it is full.",
+            'Write what the site needs, for example "OPTIONS": {"MAX_ENTRIES": 10000}.',
+        )
+
+
+def _backend_rules(alias: str, entry: Entry, family: Family, backend: type) -> Iterator[Problem]:
     if family is CHAIN:
         yield Problem(
             "resilient_cache.E005",
@@ -71,22 +88,14 @@ def layer_rules(alias: str, entry: Entry, family: Family, backend: type) -> Iter
             "whole cache API.",
             "Use the backend's ordinary class.",
         )
-    yield from _misplaced(alias, entry)
-    yield from _swallowed_errors(alias, entry, family)
-    if family.name == "local_memory" and not _has_max_entries(entry):
-        yield Problem(
-            "resilient_cache.W003",
-            setting_path(alias, "OPTIONS"),
-            "has no MAX_ENTRIES: local memory then keeps 300 entries only, and drops a third of "
-            "them whenever it is full.",
-            'Write what the site needs, for example "OPTIONS": {"MAX_ENTRIES": 10000}.',
-        )
 
 
 def _strategy_rules(
     alias: str, written: Entry, family: Family, options: LayerOptions
 ) -> Iterator[Problem]:
     """A limit that is configured is kept, so what cannot be kept is refused."""
+    if family.name == "dummy":  # stands where another backend was, whose options it leaves alone
+        return
     strategy, limit = options.timeout_strategy, options.operation_timeout
     at_strategy = setting_path(alias, "RESILIENCE", "TIMEOUT_STRATEGY")
     by_default = "" if "OPERATION_TIMEOUT" in written else ", the default here"

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.core import checks
+
 #: Messages show no more of a value than this.
 LONGEST_VALUE = 80
 LARGEST_BITS = 200
@@ -94,3 +96,13 @@ def describe(value: object) -> str:
 def show_error(error: Exception) -> str:
     """Return an error for a message."""
     return f"{type(error).__name__} {show(str(error).removesuffix('.'))}"
+
+
+def check_messages(problems: Iterable[Problem]) -> list[checks.CheckMessage]:
+    """Return the problems as `manage.py check` takes them."""
+    return [
+        (checks.Error if problem.is_error else checks.Warning)(
+            problem.text, hint=problem.hint, id=problem.id
+        )
+        for problem in problems
+    ]

@@ -7,8 +7,12 @@ waits on its behalf (sockets, pools, retries) asks `armed` how long it may.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 #: A pause this long when the processor is offered to others means that this process is starved.
 STARVED_AFTER = 0.002
@@ -50,6 +54,28 @@ class Expiry(BaseException):
     def __init__(self, given: float) -> None:
         super().__init__(given)
         self.given = given
+
+
+class Interruption(BaseException):
+    """An exception from outside (of a signal's handler, say), on its way out of a client.
+
+    A BaseException for the same reason: a client would take a TimeoutError of the caller's for
+    one of the server's.  It never leaves a limit, which raises the `error` itself.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def waited(wait: Callable[[T], U], seconds: T) -> U:
+    """Return what ``wait(seconds)`` does, which raises nothing of its own."""
+    try:
+        return wait(seconds)
+    except Exception as error:
+        if armed.get() is None:
+            raise
+        raise Interruption(error) from None
 
 
 def starvation() -> float:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import logging
 
+from django.core.cache import caches
+
 from django_resilient_cache import conf
 from django_resilient_cache.limits import Limit
-from django_resilient_cache.limits.direct import DirectLimit
+from django_resilient_cache.limits.direct import DirectLimit, OwnDirectLimit
+from django_resilient_cache.limits.memcached import strange_client as _strange_client
 from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
 from django_resilient_cache.limits.threads import ThreadLimit
 
 logger = logging.getLogger("django_resilient_cache")
 
-#: The families whose clients the sockets limit may know.
-SOCKETS = frozenset({"redis", "django_redis", "django_valkey"})
+#: The families whose clients the sockets limit may know, and those that could use such a client.
+SOCKETS = frozenset(
+    {"redis", "django_redis", "django_valkey", "pymemcache", "pylibmc", "memcached"}
+)
+MEMCACHED = frozenset({"pymemcache", "pylibmc", "memcached"})
 
 
 def make_limit(config: conf.LayerConfig) -> Limit:
     """Return the limit that keeps `config.operation_timeout`."""
     strategy, reason = choose(config)
     if strategy == "direct":
-        return DirectLimit(config.alias)
+        own = config.family in MEMCACHED
+        return OwnDirectLimit(config.alias) if own else DirectLimit(config.alias)
     if strategy == "sockets":
         return SocketsLimit(config.alias)
     if reason is not None:
@@ -40,3 +47,11 @@ def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
         return "thread", None
     reason = unsupported(config.alias)
     return ("thread", reason) if reason else ("sockets", None)
+
+
+def strange_client(config: conf.LayerConfig) -> str | None:
+    """Return the client of a Memcached layer, where what it does about errors is not known."""
+    if config.family not in MEMCACHED:
+        return None
+    client = _strange_client(caches.create_connection(config.alias))
+    return None if client is None else f"{client.__module__}.{client.__qualname__}"

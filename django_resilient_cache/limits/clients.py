@@ -1,9 +1,10 @@
-"""Which Redis and Valkey clients the sockets limit knows, and how it gets into them."""
+"""Which clients the sockets limit knows, and how it gets into them."""
 
 from __future__ import annotations
 
 import re
 import select
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,7 +14,11 @@ from django.conf import settings
 from django.core.cache import caches
 from django.utils.module_loading import import_string
 
+from django_resilient_cache.conf.families import family_of
+
 from .connecting import Helpers
+from .memcached import family_name
+from .memcached_sockets import guard_pymemcache
 from .redis_sockets import guarded_pool_class
 
 #: Versions that were shown to keep to a budget: from, up to but without.
@@ -22,6 +27,13 @@ KNOWN_VERSIONS = {
     "valkey": ((6,), (7,)),
     "django_redis": ((6,), (8,)),
     "django_valkey": ((0, 4), (0, 5)),
+    "pymemcache": ((3, 4), (5,)),
+}
+
+#: Why clients of these families, whose neighbours it knows, are out of its reach.
+_OUT_OF_REACH = {
+    "pylibmc": "pylibmc is written in C, and its sockets are out of reach",
+    "memcached": "the sockets strategy does not know its client",
 }
 
 
@@ -103,14 +115,19 @@ _ADAPTERS = (
 )
 
 
-#: How clients and factories of django-redis and django-valkey come to a connection.
+#: How clients and factories come to a connection.
 _CONNECTING = (
+    "_connect",
     "connect",
     "get_client",
     "get_connection",
     "get_connection_pool",
     "get_or_create_connection_pool",
 )
+#: How pymemcache's HashClient comes to a server and what it does when that fails.
+_CALLING = ("_get_client", "_mark_failed_server", "_safely_run_func", "add_server")
+#: Whose ways of doing so are known.
+_PACKAGES = frozenset({"redis", "valkey", "django_redis", "django_valkey", "pymemcache"})
 
 
 def unsupported(alias: str) -> str | None:
@@ -129,6 +146,31 @@ def unsupported(alias: str) -> str | None:
 
 def _obstacles(alias: str, params: Mapping[str, Any]) -> Iterator[str]:
     backend = import_string(params["BACKEND"])
+    family = family_of(backend).name
+    if family in _OUT_OF_REACH:
+        yield _OUT_OF_REACH[family]
+    elif family == "pymemcache":
+        yield from _pymemcache_obstacles(alias)
+    else:
+        yield from _redis_obstacles(alias, params, backend)
+
+
+def _pymemcache_obstacles(alias: str) -> Iterator[str]:
+    yield from _version_obstacle("pymemcache")
+    made: Any = caches.create_connection(alias)
+    client = made._class
+    if not _derives(client, "pymemcache.client.hash.HashClient"):
+        yield f"the sockets strategy does not know the client class {_path(client)}"
+        return
+    yield from _overriding_obstacle(client, _CALLING)
+    yield from _overriding_obstacle(client.client_class, _CONNECTING)
+    if not _derives(client.client_class, "pymemcache.client.base.Client"):
+        yield f"the sockets strategy does not know the client class {_path(client.client_class)}"
+    if made._options.get("socket_module", socket) is not socket:
+        yield "it has a socket_module of its own"
+
+
+def _redis_obstacles(alias: str, params: Mapping[str, Any], backend: type) -> Iterator[str]:
     adapter = next((each for each in _ADAPTERS if _derives(backend, each.backend)), None)
     if adapter is None:
         yield f"{params['BACKEND']} is no backend that the sockets strategy knows"
@@ -162,7 +204,7 @@ def _slot_obstacle(slot: _Slot, options: Mapping[str, Any]) -> Iterator[str]:
         cls = import_string(cls)
     if not any(_derives(cls, known) for known in slot.known):
         yield f"the sockets strategy does not know the {slot.name} {_path(cls)}"
-    yield from _connecting_obstacle(cls)
+    yield from _overriding_obstacle(cls, _CONNECTING)
     if any(
         "sentinel" in _path(each).lower()
         for each in cls.__mro__
@@ -171,11 +213,11 @@ def _slot_obstacle(slot: _Slot, options: Mapping[str, Any]) -> Iterator[str]:
         yield f"the sockets strategy does not know Sentinel yet ({slot.name} {_path(cls)})"
 
 
-def _connecting_obstacle(cls: Any) -> Iterator[str]:
-    """A class of the user's own that connects in a way of its own could leave our pools out."""
-    for name in _CONNECTING:
+def _overriding_obstacle(cls: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """A class of the user's own that connects in a way of its own could leave our classes out."""
+    for name in names:
         maker = str(getattr(getattr(cls, name, None), "__module__", "redis"))
-        if maker.partition(".")[0] not in ("redis", "valkey", "django_redis", "django_valkey"):
+        if maker.partition(".")[0] not in _PACKAGES:
             yield f"{_path(cls)} has a {name}() of its own"
 
 
@@ -203,6 +245,9 @@ def guard(raw: Any) -> None:
     not expect that while they make them.
     """
     helpers = Helpers()
+    if family_name(raw) == "pymemcache":
+        guard_pymemcache(raw, helpers)
+        return
     if hasattr(raw, "_cache"):  # Django's own
         client = raw._cache
         client._pool_class = guarded_pool_class(client._pool_class, helpers)
@@ -223,7 +268,11 @@ def guard(raw: Any) -> None:
         client._clients = [client.connect(index) for index in range(len(client._server))]
 
 
-def pools(raw: Any) -> list[Any]:
-    """Return the connection pools of a backend instance that went through `guard`."""
+def disconnect(raw: Any) -> None:
+    """Close the connections of a backend instance that went through `guard`."""
+    if family_name(raw) == "pymemcache":
+        raw._cache.disconnect_all()
+        return
     owner = raw._cache if hasattr(raw, "_cache") else raw.client.connection_factory
-    return list(owner._pools.values())
+    for pool in list(owner._pools.values()):
+        pool.disconnect()

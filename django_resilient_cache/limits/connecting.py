@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
-from .budget import STARVED_AFTER, Budget, armed, expiry, starvation
+from .budget import STARVED_AFTER, Budget, armed, expiry, starvation, waited
 
 #: Seconds for name lookup, TCP, TLS and greeting together.
 CONNECT_SECONDS = 1.0
@@ -64,7 +66,7 @@ class Attempt:
     def wait(self, budget: Budget) -> None:
         """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
         joined = monotonic()
-        if not self._over.wait(max(0.0, budget.ends - joined)):
+        if not waited(self._over.wait, max(0.0, budget.ends - joined)):
             budget.error = self.budget.error or budget.error
             raise expiry(budget, self._given(joined))
         budget.waited += monotonic() - joined
@@ -83,6 +85,63 @@ class Attempt:
         if sock is None:  # looking up the name, or in TCP or TLS
             return max(0.0, now - asked - 3 * pause)
         return 0.0 if sock.dead or sock.answered() else now - asked
+
+
+class SetUpAside:
+    """Mixed in before a client's connection class: who sets a connection up may be left waiting.
+
+    Subclasses give `_helpers`, and look after an attempt under way before they use or close the
+    connection.
+    """
+
+    _helpers: Helpers
+    #: What sets this connection up at the moment, or has lately.
+    _attempt: Attempt | None = None
+
+    def _set_up(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
+        """Run `connect` on a helper and wait as long as may be; without a budget, `in_place`."""
+        budget = armed.get()
+        if budget is None or budget.connecting:
+            in_place()
+            return
+        attempt = self._attempt
+        if attempt is None or attempt.done:
+            seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
+            self._attempt = attempt = Attempt(connect, seconds)
+            self._helpers.begin(attempt)
+        attempt.wait(budget)
+        self._attempt = None
+
+    def _abandon_attempt(self, then: Callable[[], None]) -> bool:
+        """Leave the connection to the helper that is at work on it, if one is: `then` comes after."""
+        attempt = self._attempt
+        if attempt is None or attempt.done or attempt.at_work():
+            return False
+        attempt.abandon(then)
+        return True
+
+
+@contextmanager
+def in_time(connection: Any, *names: str) -> Iterator[None]:
+    """Hold the client's own way of connecting to the armed budget, for the time of connecting.
+
+    It makes sockets of its own there, out of our reach, but gives them the time-outs that are its
+    attributes `names`.
+    """
+    budget = armed.get()
+    if budget is None:
+        yield
+        return
+    budget.asked = monotonic()
+    left = max(0.05, budget.ends - budget.asked)
+    own = {name: getattr(connection, name) for name in names}
+    for name, seconds in own.items():
+        setattr(connection, name, left if seconds is None else min(left, seconds))
+    try:
+        yield
+    finally:
+        for name, seconds in own.items():
+            setattr(connection, name, seconds)
 
 
 class Helpers:

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from .budget import Budget, armed, expiry
+from .budget import Budget, Interruption, armed, expiry, waited
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ABORT = struct.pack("ii", 1, 0)
@@ -70,18 +70,20 @@ class GuardedSocket:
 
     # What the client asks of a socket
 
-    def recv(self, *args: Any) -> bytes:
-        return self._receive(self._recv, *args)  # type: ignore[no-any-return]
+    def recv(self, *args: Any) -> Any:
+        return self._receive(self._recv, *args)
 
-    def recv_into(self, *args: Any) -> int:
-        return self._receive(self._recv_into, *args)  # type: ignore[no-any-return]
+    def recv_into(self, *args: Any) -> Any:
+        return self._receive(self._recv_into, *args)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         budget = armed.get()
         start = monotonic()
         if budget is not None:
             if budget.ends <= start and not budget.connecting:
-                raise self._expired(budget, 0.0)
+                if self.dirty:
+                    self.abort()
+                raise expiry(budget, 0.0)  # before anything is sent a connection stays good
             if budget.asked:
                 budget.waited += start - budget.asked
             budget.asked = start
@@ -107,7 +109,8 @@ class GuardedSocket:
         self.settimeout(None if flag else 0.0)
 
     def fileno(self) -> int:
-        return self._sock.fileno()  # type: ignore[no-any-return]
+        number: int = self._sock.fileno()
+        return number
 
     def shutdown(self, how: int) -> None:
         if self.dirty:
@@ -127,6 +130,21 @@ class GuardedSocket:
     def silent(self) -> bool:
         """Whether there surely is nothing to read at this moment, nor the end of the stream."""
         return not self._eager and not self._poll(0)
+
+    def idle(self) -> bool:
+        """Whether nothing has come that nobody asked for, nor the end of the stream.
+
+        Asked between two exchanges; what there is to read is lost.
+        """
+        if not self._eager:
+            return not self._poll(0)
+        try:
+            self._recv(1)  # TLS has messages of its own, and what it holds no poll can see
+        except _WOULD_BLOCK:
+            return True
+        except OSError:
+            return False
+        return False
 
     def answered(self) -> bool:
         """Whether more of the answer is there already; may be asked by any thread."""
@@ -160,7 +178,10 @@ class GuardedSocket:
             # The straight path of nearly all answers; all the rest is for `_receive_within`.
             left = budget.ends - now
             if 0.0 < left < self._longest and now - self.asked < _LATE:
-                self._poll(left * 1000)
+                try:
+                    self._poll(left * 1000)
+                except Exception as error:  # noqa: BLE001 - from outside: it raises none itself
+                    raise Interruption(error) from None
                 try:
                     return receive(*args)
                 except _WOULD_BLOCK:
@@ -179,7 +200,7 @@ class GuardedSocket:
         while True:
             left = ends - now
             if left > 0.0 and waits:
-                self._poll(left * 1000 if left < inf else None)
+                waited(self._poll, left * 1000 if left < inf else None)
             waits = True
             try:
                 return receive(*args)
@@ -205,13 +226,13 @@ class GuardedSocket:
                 if left <= 0.0:
                     raise self._ended(budget, ends - start) from None
                 if isinstance(error, ssl.SSLWantReadError):
-                    self._poll(left * 1000 if left < inf else None)
+                    waited(self._poll, left * 1000 if left < inf else None)
 
     def _until_writable(self, left: float) -> None:
         if left > 0.0:
             events = select.poll()
             events.register(self._sock, select.POLLOUT)
-            events.poll(left * 1000 if left < inf else None)
+            waited(events.poll, left * 1000 if left < inf else None)
 
     def _ended(self, budget: Budget | None, certain: float) -> BaseException:
         if budget is None:

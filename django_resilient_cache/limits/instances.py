@@ -7,20 +7,37 @@ from typing import Any
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache import conf
+from django_resilient_cache.conf.families import family_of
+from django_resilient_cache.limits.memcached import tell_the_truth
 
 
 def own_instance(alias: str) -> BaseCache:
-    """Return a new instance of `alias` that no caller shares.
+    """Return a new instance of `alias` that no caller shares, and that raises when it fails.
 
-    Where the alias is only ever a lower layer it does not warn of keys that Memcached would not
-    take: the nearest layer has said so already.
+    It does not warn of keys that Memcached would not take, where the chain does that itself, nor
+    where the alias is only ever a lower layer: the nearest one has said so already.
     """
-    raw: BaseCache = caches.create_connection(alias)
+    raw: Any = caches.create_connection(alias)
+    tell_the_truth(raw)
+    if _warns(type(raw)) and (_looks(type(raw)) or not conf.is_nearest(alias)):
+        raw.validate_key = _accept
+    own: BaseCache = raw
+    return own
+
+
+def is_silenced(raw: BaseCache) -> bool:
+    """Whether an own instance like `raw` leaves it to the chain to look at keys."""
+    return _warns(type(raw)) and _looks(type(raw))
+
+
+def _warns(cls: type) -> bool:
     # Not every backend is a BaseCache: django-valkey's are none.
-    warns = getattr(type(raw), "validate_key", None) is BaseCache.validate_key
-    if warns and not conf.is_nearest(alias):
-        raw.validate_key = _accept  # type: ignore[method-assign]
-    return raw
+    return getattr(cls, "validate_key", None) is BaseCache.validate_key
+
+
+def _looks(cls: type) -> bool:
+    """Whether it is known to look at every key."""
+    return family_of(cls).name in ("local_memory", "file", "database", "redis", "dummy")
 
 
 def _accept(key: Any) -> None:

@@ -7,8 +7,7 @@ connection and pool classes; no code of the client is replaced.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from queue import Empty
@@ -16,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from .budget import Expiry, armed, expiry
-from .connecting import CONNECT_SECONDS, Attempt, Helpers
+from .connecting import Helpers, SetUpAside, in_time
 from .guarded_socket import GuardedSocket
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
@@ -46,16 +45,13 @@ class BudgetedBackoff:
         return pause
 
 
-class GuardedConnection(_Client):  # type: ignore[misc]
+class GuardedConnection(SetUpAside, _Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's connection class: its sockets keep to the budget."""
 
-    #: The client's exceptions, and who connects; set by `guarded_connection_class`.
+    #: The client's exceptions; set by `guarded_connection_class`, as are the helpers.
     _errors: Any
     _response_error: type[Exception]
-    _helpers: Helpers
     _sock: GuardedSocket | None
-    #: What sets this connection up at the moment, or has lately.
-    _attempt: Attempt | None = None
     #: Answers outstanding of a pipeline.
     _expected = 0
 
@@ -77,24 +73,14 @@ class GuardedConnection(_Client):  # type: ignore[misc]
                 if not sock.dead and not sock.dirty:
                     return
                 self.disconnect()
-        self._set_up(partial(super().connect, *args, **kwargs))
+        self._greeted(partial(super().connect, *args, **kwargs))
 
     def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         # Some versions connect by this one, from `connect` and in the middle of an operation.
-        self._set_up(partial(super().connect_check_health, *args, **kwargs))
+        self._greeted(partial(super().connect_check_health, *args, **kwargs))
 
-    def _set_up(self, connect: Callable[[], None]) -> None:
-        budget = armed.get()
-        if budget is None or budget.connecting:
-            connect()
-            return
-        attempt = self._attempt
-        if attempt is None or attempt.done:
-            seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
-            self._attempt = attempt = Attempt(partial(self._greet, connect), seconds)
-            self._helpers.begin(attempt)
-        attempt.wait(budget)
-        self._attempt = None
+    def _greeted(self, connect: Callable[[], None]) -> None:
+        self._set_up(partial(self._greet, connect), in_place=connect)
 
     def _greet(self, connect: Callable[[], None]) -> None:
         """Connect, on a helper; what a pipeline expects is none of the greeting's."""
@@ -109,14 +95,12 @@ class GuardedConnection(_Client):  # type: ignore[misc]
 
     def _connect(self) -> GuardedSocket:
         own = self.socket_timeout
-        with _connecting_in_time(self):
+        with in_time(self, "socket_timeout", "socket_connect_timeout"):
             sock = super()._connect()
         return GuardedSocket(sock, own)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
-        attempt = self._attempt
-        if attempt is not None and not attempt.done and not attempt.at_work():
-            attempt.abandon(super().disconnect)  # a helper is at work on it
+        if self._abandon_attempt(super().disconnect):
             return
         self._expected = 0
         super().disconnect(*args, **kwargs)
@@ -126,7 +110,8 @@ class GuardedConnection(_Client):  # type: ignore[misc]
     def can_read(self, *args: Any, **kwargs: Any) -> bool:
         sock = self._sock
         if args or kwargs or sock is None or not sock.silent() or not _drained(self._parser):
-            return super().can_read(*args, **kwargs)  # type: ignore[no-any-return]
+            readable: bool = super().can_read(*args, **kwargs)
+            return readable
         budget = armed.get()
         if budget is not None and budget.ends <= monotonic() and not budget.connecting:
             raise expiry(budget, 0.0)  # before anything is sent: the connection stays good
@@ -159,7 +144,7 @@ class GuardedConnection(_Client):  # type: ignore[misc]
             sock.dirty = False
 
 
-class GuardedPool(_Client):  # type: ignore[misc]
+class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's pool class: its connections are guarded."""
 
     #: Set by `guarded_pool_class`.
@@ -219,27 +204,6 @@ def client_package(cls: type) -> str:
         if package in ("redis", "valkey"):
             return package
     raise TypeError(f"{cls!r} belongs to neither redis-py nor valkey-py")
-
-
-@contextmanager
-def _connecting_in_time(connection: Any) -> Iterator[None]:
-    """Hold the client's own way of connecting to the armed budget, for the time of connecting.
-
-    It makes sockets of its own there, out of our reach, but gives them these time-outs.
-    """
-    budget = armed.get()
-    if budget is None:
-        yield
-        return
-    own = connection.socket_timeout, connection.socket_connect_timeout
-    budget.asked = monotonic()
-    left = max(0.05, budget.ends - budget.asked)
-    connection.socket_timeout = left if own[0] is None else min(left, own[0])
-    connection.socket_connect_timeout = left if own[1] is None else min(left, own[1])
-    try:
-        yield
-    finally:
-        connection.socket_timeout, connection.socket_connect_timeout = own
 
 
 def _drained(parser: Any) -> bool:

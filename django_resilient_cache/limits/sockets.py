@@ -1,6 +1,7 @@
 """The *sockets* limit: one budget for a whole operation, kept by the client's own sockets.
 
-For redis-py and valkey-py under django-redis, django-valkey and Django's RedisCache.
+For redis-py and valkey-py under django-redis, django-valkey and Django's RedisCache, and for
+pymemcache under Django's PyMemcacheCache.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any, TypeVar
 
 from django.core.cache.backends.base import BaseCache
 
+from django_resilient_cache.interruption import note
+
 from . import Expired, Operation
-from .budget import Budget, Expiry, armed
-from .clients import guard, pools, unsupported
+from .budget import Budget, Expiry, Interruption, armed
+from .clients import disconnect, guard, unsupported
 from .instances import own_instance
 
 __all__ = ["SocketsLimit", "unsupported"]
@@ -66,13 +69,20 @@ class SocketsLimit:
             if state is not None and state.error is not None:
                 raise state.error from None  # the client was at it again when the time was up
             raise Expired(end.given) from None
-        except BaseException:
+        except BaseException as error:
             # An interrupt may have come between a request and its answer.
             if state is not None and state.socket is not None and state.socket.dirty:
                 state.socket.abort()
-            raise
+            if not isinstance(error, Interruption):
+                raise
+            interruption = error.error
         finally:
             armed.reset(token)
+        note(interruption)
+        try:
+            raise interruption
+        finally:
+            del interruption  # it holds this frame
 
     def after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
@@ -84,5 +94,4 @@ class SocketsLimit:
         with self._lock:
             raw, self._raw = self._raw, None
         if raw is not None:
-            for pool in pools(raw):
-                pool.disconnect()
+            disconnect(raw)

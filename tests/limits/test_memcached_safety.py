@@ -1,0 +1,387 @@
+"""What a call that was cut short must not leave behind in pymemcache, and several servers."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import threading
+import time
+
+import pytest
+from django.core.cache import caches
+
+from django_resilient_cache.limits import Expired
+from tests import services
+
+from .memcached import limit_for, needs_pymemcache, unix_memcached
+from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
+
+pytestmark = needs_pymemcache
+
+
+def get_many(raw, keys):
+    return raw.get_many(keys)
+
+
+def _stutter(server, stop):
+    """Freeze and thaw the server, so that calls are cut at every point of an exchange."""
+    while not stop.is_set():
+        server.freeze()
+        time.sleep(random.uniform(0.001, 0.03))
+        server.thaw()
+        time.sleep(random.uniform(0.001, 0.03))
+
+
+def _connections(limit):
+    """The pools of the limit's client, one for each server."""
+    return [client.client_pool for client in limit.raw()._cache.clients.values()]
+
+
+@pytest.mark.parametrize("make", [services.memcached_server, unix_memcached], ids=["tcp", "unix"])
+def test_no_call_ever_gets_the_answer_of_another(make):
+    keys = [f"key{number}" for number in range(50)]
+    wrong, cut, right = [], [], []
+    stop = threading.Event()
+    with make() as server, limit_for(server.location) as limit:
+        for key in keys:
+            call(limit, put, key, f"value of {key}", budget=2.0)
+
+        def ask():
+            while not stop.is_set():
+                chosen = random.sample(keys, 3)
+                budget = random.choice((0.0005, 0.002, 0.005, 0.02))
+                try:
+                    if random.random() < 0.3:
+                        found = call(limit, get_many, chosen, budget=budget)
+                    else:
+                        found = {chosen[0]: call(limit, get, chosen[0], budget=budget)}
+                except Expired:
+                    cut.append(1)
+                    continue
+                right.append(1)
+                wrong.extend(
+                    (key, value) for key, value in found.items() if value != f"value of {key}"
+                )
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        threads.append(threading.Thread(target=_stutter, args=(server, stop)))
+        for thread in threads:
+            thread.start()
+        time.sleep(2.0)
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+        assert not wrong
+        assert len(cut) > 20
+        assert len(right) > 20
+        assert sum(len(pool.free) for pool in _connections(limit)) <= 6 + 1
+
+
+class Interrupted(BaseException):
+    """What a signal handler, a greenlet's killer or an event loop throws in."""
+
+
+class Stopped(Exception):
+    """What a task queue's soft time limit throws in."""
+
+
+@pytest.mark.parametrize("kind", [Interrupted, Stopped])
+def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(kind, memcached):
+    """It strikes at each line of the client in turn, between request and answer included.
+
+    (Not while a connection leaves its pool, goes back or is closed: there it would be lost, and end
+    as such.)
+    """
+    spared = {"close", "abort", "__del__"}
+
+    def strike_at(line):
+        passed = 0
+
+        def trace(frame, event, arg):
+            nonlocal passed
+            name = frame.f_code.co_filename
+            if "/pymemcache/" not in name and "/limits/" not in name:
+                return trace
+            pooling = frame.f_code.co_qualname.startswith(
+                ("PooledClient.", "_Loan.", "Connections.")
+            )
+            if event == "line" and not pooling and frame.f_code.co_name not in spared:
+                passed += 1
+                if passed == line:
+                    sys.settrace(None)
+                    strikes.append(line)
+                    raise kind
+            return trace
+
+        return trace
+
+    strikes = []
+    with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
+        for key in ("one", "two"):
+            call(limit, put, key, f"value of {key}", budget=2.0)
+        for line in range(random.randint(1, 2), 2000, 2):  # all of them, in a few runs
+            call(limit, get, "two", budget=2.0)
+            proxy.answers = "hold"  # the answer must not be there when the next call looks
+            sys.settrace(strike_at(line))
+            try:
+                call(limit, get, "one", budget=0.03)
+            except (kind, Exception):  # the client may have made something else of it
+                pass
+            finally:
+                sys.settrace(None)
+                proxy.answers = "pass"
+
+            assert call(limit, get, "two", budget=2.0) == "value of two"
+            if line not in strikes:  # it waited for its answer: there are no more lines
+                break
+    assert len(strikes) > 20
+
+
+def test_an_interrupt_between_request_and_answer_resets_the_connection(memcached):
+    """pymemcache itself closes a connection after an Exception only."""
+    with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
+        call(limit, put, "key", "value", budget=2.0)
+        (pool,) = _connections(limit)
+        sock = pool.free[-1].sock
+        proxy.answers = "hold"
+        sock._poll = _raising(Interrupted, sock._poll)
+
+        outcome = None
+        try:
+            call(limit, budget=2.0)
+        except Interrupted as error:
+            outcome = error
+
+        assert isinstance(outcome, Interrupted)
+        assert sock.dead
+        assert pool.free[-1].sock is None
+        proxy.answers = "pass"
+        assert call(limit, budget=2.0) == "value"
+        assert proxy.connections == 2
+
+
+def _raising(kind, poll):
+    """A poll that is interrupted when it has to wait."""
+
+    def interrupted(milliseconds):
+        if milliseconds:
+            raise kind
+        return poll(milliseconds)
+
+    return interrupted
+
+
+def test_a_request_cut_short_is_taken_back():
+    """The connection is reset: what did not reach the server's machine never will."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with limit_for(f"127.0.0.1:{listener.getsockname()[1]}") as limit:
+            outcome, _ = timed(call, limit, put, "key", "value")
+            assert isinstance(outcome, Expired)
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(5.0)
+                with pytest.raises(ConnectionResetError):
+                    while connection.recv(65536):
+                        pass
+
+
+def test_an_error_of_the_server_is_the_clients_own(memcached):
+    from pymemcache.exceptions import MemcacheClientError
+
+    with limit_for(memcached.location) as limit:
+        call(limit, put, "text", "abc", budget=2.0)
+        outcome, _ = timed(limit.call, lambda raw: raw.incr("text"), (), 2.0, trial=False)
+
+        assert isinstance(outcome, MemcacheClientError)
+        assert call(limit, get, "text", budget=2.0) == "abc"
+
+
+def test_what_many_cut_calls_leave_is_bounded(own_memcached):
+    with limit_for(own_memcached.location) as limit:
+        call(limit, put, "key", "value", budget=2.0)
+        own_memcached.freeze()
+        for _ in range(100):
+            timed(call, limit, budget=0.001)
+
+        assert len(_connections(limit)[0].free) == 1
+        own_memcached.thaw()
+        assert until_answered(limit) == "value"
+
+
+def test_a_budget_that_has_ended_costs_no_connection(memcached):
+    """An operation of many commands is cut between two of them."""
+
+    def slow(raw):
+        raw.get("key")
+        time.sleep(0.05)
+        raw.get("key")
+
+    with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
+        call(limit, put, "key", "value", budget=2.0)
+        outcome, _ = timed(limit.call, slow, (), 0.04, trial=False)
+
+        assert isinstance(outcome, Expired)
+        assert call(limit, budget=2.0) == "value"
+        assert proxy.connections == 1
+
+
+def test_threads_share_one_instance_with_a_connection_each(memcached):
+    with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
+        together, answers = threading.Barrier(8), []
+
+        def ask():
+            for number in range(50):
+                together.wait(10.0)
+                call(limit, put, f"key{threading.get_ident()}", number, budget=5.0)
+                answers.append(
+                    call(limit, get, f"key{threading.get_ident()}", budget=5.0) == number
+                )
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert answers == [True] * 400
+        assert proxy.connections <= 8
+
+
+def test_threads_that_find_the_server_back_at_the_same_time(own_memcached):
+    """pymemcache would take it off its list of failed servers twice, and the second is an error."""
+    with services.Proxy(own_memcached.address) as proxy, limit_for(proxy.location) as limit:
+        call(limit, put, "key", "value", budget=10.0)
+        own_memcached.kill()
+        outcome, _ = timed(call, limit, budget=10.0)
+        assert isinstance(outcome, Exception)
+        own_memcached.start()
+        own_memcached.ask(b"set :1:key 16 0 5\r\nvalue\r\n")
+        proxy.answers = "hold"
+        outcomes = []
+        threads = [
+            threading.Thread(target=lambda: outcomes.append(timed(call, limit, budget=10.0)[0]))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        proxy.answers = "pass"
+        for thread in threads:
+            thread.join()
+
+        assert outcomes == ["value"] * 4
+
+
+def test_closing_ends_every_connection(memcached):
+    with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
+        call(limit, put, "key", "value", budget=2.0)
+        (pool,) = _connections(limit)
+        proxy.answers = "hold"
+        waiting = threading.Thread(target=timed, args=(call, limit), kwargs={"budget": 0.3})
+        waiting.start()
+        time.sleep(0.05)
+        limit.close()
+        waiting.join()
+
+        assert not pool.free
+        assert services.wait_until(lambda: not proxy._writers)
+        proxy.answers = "pass"
+        assert call(limit, budget=2.0) == "value"
+
+
+def test_a_forked_child_uses_nothing_of_its_parent(own_memcached):
+    with services.Proxy(own_memcached.address) as proxy, limit_for(proxy.location) as limit:
+        call(limit, put, "key", "value", budget=2.0)
+        own_memcached.freeze()
+        assert_cut(limit)  # an attempt to connect may be under way in the parent
+        own_memcached.thaw()
+        until_answered(limit)
+        before = proxy.connections
+        with limit._lock:
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    limit.after_fork()
+                    code = 0 if call(limit, budget=2.0) == "value" else 2
+                finally:
+                    os._exit(code)
+        _, status = os.waitpid(child, 0)
+
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert proxy.connections == before + 1
+        assert call(limit, budget=2.0) == "value"
+        assert proxy.connections == before + 1
+
+
+# Several servers
+
+
+@pytest.fixture
+def two(own_memcached):
+    """Two servers; the second is for the test to break."""
+    with services.memcached_server() as other:
+        yield own_memcached, other
+
+
+def _by_server(limit, keys):
+    """The keys of each server, by the client's own rule."""
+    client = limit.raw()._cache
+    places = {}
+    for key in keys:
+        name = limit.raw().make_key(key)
+        places.setdefault(client.hasher.get_node(name), []).append(key)
+    return places
+
+
+def test_keys_are_where_the_bare_client_puts_them(two):
+    keys = [f"key{number}" for number in range(40)]
+    with limit_for([server.location for server in two]) as limit:
+        caches["default"].set_many(dict.fromkeys(keys, "theirs"))
+
+        assert call(limit, get_many, keys, budget=5.0) == dict.fromkeys(keys, "theirs")
+        call(limit, put, "key1", "ours", budget=2.0)
+        assert caches["default"].get("key1") == "ours"
+        assert all(len(part) > 5 for part in _by_server(limit, keys).values())
+
+
+@pytest.mark.parametrize("fault", ["freeze", "kill"])
+def test_one_of_two_servers_away(two, fault):
+    """Its keys fail for as long as it is away, and never turn up on the other one."""
+    healthy, broken = two
+    keys = [f"key{number}" for number in range(40)]
+    with limit_for([server.location for server in two]) as limit:
+        for key in keys:
+            call(limit, put, key, "old", budget=2.0)
+        places = _by_server(limit, keys)
+        well, ill = places[healthy.location], places[broken.location]
+        getattr(broken, fault)()
+        end = time.monotonic() + 3.0  # bare, it is marked dead in this time and its keys move
+        while time.monotonic() < end:
+            outcome, seconds = timed(call, limit, get, random.choice(ill))
+            assert isinstance(outcome, Expired | OSError), outcome
+            assert call(limit, get, random.choice(well), budget=2.0) == "old"
+            time.sleep(0.1)
+        for operation in (
+            lambda raw: raw.get_many(keys),
+            lambda raw: raw.set_many(dict.fromkeys(keys, "new")),
+            lambda raw: raw.delete_many(ill),
+            lambda raw: raw.incr(ill[0]),
+            lambda raw: raw.set(ill[0], "new"),
+            lambda raw: raw.add(ill[0], "new"),
+            lambda raw: raw.clear(),
+        ):
+            outcome, seconds = timed(limit.call, operation, (), LIMIT, trial=False)
+            assert isinstance(outcome, Expired | OSError), outcome
+            assert seconds <= LIMIT + 3 * GRACE
+        if fault == "freeze":
+            broken.thaw()
+        else:
+            broken.start()
+
+        answers = {key: until_answered(limit, key=key) for key in ill}
+        assert set(answers.values()) <= ({"old", "new", None} if fault == "freeze" else {None})
+        assert _by_server(limit, keys) == places
