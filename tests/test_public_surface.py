@@ -29,6 +29,17 @@ def test_the_front_of_the_package_offers_exactly_the_public_names():
         assert getattr(django_resilient_cache, name) is not None
 
 
+def test_what_rehearsals_use_is_public():
+    from django_resilient_cache import testing
+
+    assert set(testing.__all__) == {
+        *("FaultyCache", "faults", "Faults", "Fault", "Effect", "Healing"),
+        *("SharedFaults", "Unreadable", "rehearsal"),
+    }
+    for name in testing.__all__:
+        assert getattr(testing, name).__doc__
+
+
 def test_a_misspelt_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="braekers"):
         _ = django_resilient_cache.braekers
