@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django.core.cache import BaseCache, caches
 from django.core.signals import setting_changed
 from django.db import connections
 
@@ -18,8 +17,8 @@ from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.flight import Flights
 from django_resilient_cache.generations import Generations
 from django_resilient_cache.layer import Layer
-from django_resilient_cache.limits import Limit
 from django_resilient_cache.limits.choice import make_limit
+from django_resilient_cache.transactions import Transactions
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -33,6 +32,8 @@ class Registry:
         self._chains: list[tuple[object, Mapping[str, Any], conf.ChainConfig]] = []
         self.generations = Generations()
         self.flights = Flights()
+        #: Whether the first use of a chain starts the agent, not only the first thing to do.
+        self.agent_from_first_use = False
 
     def layer(self, alias: str) -> Layer:
         """Return the layer of `alias`; raises ImproperlyConfigured where its settings are wrong."""
@@ -48,6 +49,8 @@ class Registry:
 
         Read once: under ASGI each task has backend instances of its own.
         """
+        if self.agent_from_first_use:
+            agent.attend()
         for known_location, known_params, config in self._chains:
             if known_location == location and known_params == params:
                 return config
@@ -81,12 +84,15 @@ class Registry:
         self.flights.after_fork()
         for layer in self._layers.values():
             layer.after_fork()
+            if self.agent_from_first_use:
+                layer.ledger.trusted = False  # the first call then has the agent see to it
 
     @staticmethod
     def _make(alias: str) -> Layer:
         config = conf.layer_config(alias)
         limit = make_limit(config)
-        return Layer(config, limit, in_place=_in_place(config, limit))
+        transactions = Transactions(alias) if config.family == "database" else None
+        return Layer(config, limit, transactions=transactions)
 
 
 class Breakers(Mapping[str, CircuitBreaker]):
@@ -119,25 +125,6 @@ def _tended(layer: Layer) -> float | None:
     except Exception:
         logger.exception("Tending %r failed", layer.alias)
         return INTERVAL
-
-
-def _in_place(config: conf.LayerConfig, limit: Limit) -> Callable[[], BaseCache | None] | None:
-    """Return what finds the instance to call in place inside a transaction of its database.
-
-    On a thread, with a connection of its own, the call would mean something else there: it would
-    not see what the transaction wrote, and would outlive its rollback.
-    """
-    if config.family != "database" or limit.strategy == "direct":
-        return None
-
-    def instance_in_transaction() -> BaseCache | None:
-        from django.db import connections, router
-
-        raw: Any = caches[config.alias]
-        database = router.db_for_write(raw.cache_model_class)
-        return raw if connections[database].in_atomic_block else None
-
-    return instance_in_transaction
 
 
 registry = Registry()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from django_resilient_cache.agent import agent
 from django_resilient_cache.signals import breaker_state_changed, layer_failed
@@ -15,6 +17,9 @@ logger = logging.getLogger("django_resilient_cache")
 #: Seconds between two log lines about the same kind of trouble of one layer.
 QUIET_SECONDS = 60.0
 
+#: Transitions of one layer that are kept to be shown.
+CHANGES = 20
+
 
 class Reports:
     """Log lines and signals about one alias, handed to the agent's thread."""
@@ -23,6 +28,12 @@ class Reports:
         self._alias = alias
         self._clock = clock
         self._quiet_until: dict[str, float] = {}
+        self._changes: deque[dict[str, Any]] = deque(maxlen=CHANGES)
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """The last transitions as plain values, the newest last; `at` in seconds since the epoch."""
+        return list(self._changes)
 
     def failure(self, operation: str, error: BaseException | None) -> None:
         """Tell of a failed call, unless another one was told of within the last minute."""
@@ -43,7 +54,8 @@ class Reports:
         """Tell of a breaker's transition."""
         if change.new is State.CLOSED:
             self._quiet_until.clear()
-        agent.send(lambda: self._tell_change(change))
+        at = time.time()
+        agent.send(lambda: self._tell_change(change, at))
 
     def _is_first(self, matter: str) -> bool:
         now = self._clock()
@@ -63,13 +75,23 @@ class Reports:
         )
         layer_failed.send_robust(sender=self._alias, operation=operation, error=error)
 
-    def _tell_change(self, change: Transition) -> None:
+    def _tell_change(self, change: Transition, at: float) -> None:
+        error = None if change.error is None else f"{type(change.error).__name__}: {change.error}"
+        self._changes.append(
+            {
+                "at": at,
+                "old": change.old.value,
+                "new": change.new.value,
+                "reason": change.reason,
+                "error": error,
+            }
+        )
         opened = change.new in (State.OPEN, State.FORCED_OPEN)
         text = f"{change.name}: {change.old.value} -> {change.new.value} ({change.reason})"
         if change.retry_after:
             text += f"; next trial in {change.retry_after:.1f} s"
-        if change.error is not None:
-            text += f"; {type(change.error).__name__}: {change.error}"
+        if error is not None:
+            text += f"; {error}"
         logger.log(logging.WARNING if opened else logging.INFO, text)
         breaker_state_changed.send_robust(
             sender=self._alias,

@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from django_resilient_cache import State
 from django_resilient_cache.registry import registry
+from tests.begun import begun
 from tests.entries import MEMORY, chain, layer
 
 CACHES = {
@@ -77,7 +78,7 @@ def test_another_setting_changes_nothing() -> None:
 def test_a_fork_keeps_breakers_and_lets_go_of_the_parents_changes() -> None:
     caches["default"].set("k", 1)
     registry.layer("far").breaker.force_open()
-    held = registry.generations.begin(["k"])
+    held = begun(registry.generations, ["k"])
     registry._lock.acquire()
     child = os.fork()
     if child == 0:

@@ -1,0 +1,101 @@
+"""Every worker seen and steered: a board that processes share, and what is said on it.
+
+Decisions are local, control is shared: no cache call waits for anything in here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django_resilient_cache.fleet.board import Board
+    from django_resilient_cache.fleet.member import Member
+
+logger = logging.getLogger("django_resilient_cache")
+
+_member: Member | None = None
+
+
+def install() -> Member:
+    """Make this process a worker, once it uses a chain.  Nothing is started by that."""
+    global _member  # noqa: PLW0603 - one process is one worker
+    if _member is not None:
+        return _member
+    from django.core.signals import setting_changed
+
+    from django_resilient_cache.agent import agent
+    from django_resilient_cache.fleet.checks import register_checks
+    from django_resilient_cache.fleet.exits import on_other_ends
+    from django_resilient_cache.fleet.host import this_clock, this_process
+    from django_resilient_cache.fleet.member import Member
+    from django_resilient_cache.fleet.site import LocalSite
+    from django_resilient_cache.registry import registry
+    from django_resilient_cache.signals import breaker_state_changed
+
+    member = _member = Member(
+        LocalSite(),
+        _board_of_settings,
+        this_clock(),
+        this_process,
+        silent=_under_test,
+        on_join=lambda: on_other_ends(lambda: _end(member)),
+    )
+
+    def changed(**kwargs: Any) -> None:
+        member.changed()
+
+    def setting(*, setting: str, **kwargs: Any) -> None:
+        if setting in ("CACHES", "RESILIENT_CACHE_CONTROL_ALIAS"):
+            member.forget_board()
+
+    uid = "django_resilient_cache.fleet"
+    breaker_state_changed.connect(changed, weak=False, dispatch_uid=uid)
+    setting_changed.connect(setting, weak=False, dispatch_uid=uid)
+    agent.add_tick(member.tick)
+    registry.agent_from_first_use = True
+    atexit.register(_say_goodbye, member)  # after the agent's own, and so run before it
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=member.after_fork)
+    register_checks()
+    return member
+
+
+def _board_of_settings() -> Board | None:
+    from django.core.exceptions import ImproperlyConfigured
+
+    from django_resilient_cache import conf
+    from django_resilient_cache.fleet.stores import CALL_SECONDS, open_board
+
+    try:
+        config = conf.control_config(CALL_SECONDS)
+    except ImproperlyConfigured as error:
+        logger.warning("Workers share nothing: %s", error)
+        return None
+    return None if config is None else open_board(config)
+
+
+def _say_goodbye(member: Member) -> None:
+    from django_resilient_cache.agent import agent
+
+    if member.joined:
+        agent.send(member.leave)
+
+
+def _end(member: Member) -> None:
+    from django_resilient_cache.agent import agent
+
+    _say_goodbye(member)
+    agent.stop()
+
+
+def _under_test() -> bool:
+    """Whether Django's test environment is set up: a test run is no worker.
+
+    Not by `mail.outbox`: a site that mails to memory has one too.
+    """
+    utils = sys.modules.get("django.test.utils")
+    return hasattr(getattr(utils, "_TestState", None), "saved_data")

@@ -1,0 +1,1 @@
+"""The fleet as it runs: real servers, real workers, real boards, and what befalls them."""
