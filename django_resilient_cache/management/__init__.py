@@ -1,0 +1,1 @@
+"""What an operator types and reads; the command itself is in `commands`."""
