@@ -1,0 +1,74 @@
+"""Looking at the board, on one client for the whole process, and writing nothing there."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+
+from django.core.signals import setting_changed
+
+from django_resilient_cache import conf
+from django_resilient_cache.fleet.board import Board
+from django_resilient_cache.fleet.control import BoardUnavailable, Control
+from django_resilient_cache.fleet.orders import Order
+from django_resilient_cache.fleet.stores import CALL_SECONDS, open_board
+
+#: Seconds for which an order that was given is followed before the page goes on, and between two
+#: looks: most workers have applied it by then, and an order that was overwritten is given again.
+SETTLING_SECONDS = 1.5
+SETTLING_PAUSE = 0.15
+
+
+class Watch(Control):
+    """A look at the fleet: an order that is found to be lost is not given again by looking."""
+
+    def _post(self, order: Order, left: float | None = None) -> None:
+        """Write nothing."""
+
+
+def control() -> Control:
+    """Return what gives orders; raises SharingOff or ImproperlyConfigured."""
+    return Control(_board())
+
+
+def watch() -> Control:
+    """Return what looks only; raises as `control` does."""
+    return Watch(_board())
+
+
+def settle(giver: Control, orders: Sequence[Order]) -> None:
+    """Wait until every worker has applied these orders, but not for long."""
+    end = time.monotonic() + SETTLING_SECONDS
+    with suppress(BoardUnavailable):  # the page that follows says so
+        while not all(each.complete for each in giver.progress(orders)):
+            if time.monotonic() > end:
+                return
+            time.sleep(SETTLING_PAUSE)
+
+
+def _board() -> Board | None:
+    """Return a board for one request: how long it may take is its own, the client is shared.
+
+    A client for each request would leave a hung one behind each time that the board is away.
+    """
+    config = conf.control_config(CALL_SECONDS)
+    return None if config is None else copy.copy(_opened(config))
+
+
+@lru_cache(maxsize=1)
+def _opened(config: conf.ControlConfig) -> Board:
+    return open_board(config)
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting == "CACHES":
+        _opened.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_resilient_cache.admin.board")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_opened.cache_clear)

@@ -1,0 +1,121 @@
+"""What the page shows of each worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from django_resilient_cache.admin import words
+from django_resilient_cache.admin.rows import anchor, is_trouble, suspect_left, trial_text
+from django_resilient_cache.admin.words import Moment, Shape
+from django_resilient_cache.fleet.orders import Order
+from django_resilient_cache.fleet.view import Change, LayerView, Worker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerRow:
+    """One alias in one worker."""
+
+    alias: str
+    shape: Shape
+    since: Moment | None
+    trial: str | None
+    error: str | None
+    kept: str
+    """How its limit is kept."""
+    view: LayerView
+    suspect_left: str | None
+    applied: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeRow:
+    """One transition."""
+
+    alias: str
+    at: Moment | None
+    old: Shape
+    new: Shape
+    reason: str
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerRow:
+    """One process."""
+
+    anchor: str
+    name: str
+    program: str
+    started: Moment | None
+    stale: bool
+    layers: tuple[LayerRow, ...]
+    changes: tuple[ChangeRow, ...]
+    """Of all its layers, the newest first."""
+
+    @property
+    def troubled(self) -> tuple[LayerRow, ...]:
+        """The layers that are not simply at work."""
+        return tuple(layer for layer in self.layers if is_trouble(layer.view.state))
+
+
+def worker_rows(workers: Iterable[Worker], now: float) -> tuple[WorkerRow, ...]:
+    """Return a row for each worker, in the same order."""
+    return tuple(_worker(worker, now) for worker in workers)
+
+
+def _worker(worker: Worker, now: float) -> WorkerRow:
+    changes = [(alias, change) for alias, view in worker.layers.items() for change in view.changes]
+    changes.sort(key=lambda pair: pair[1].at, reverse=True)
+    return WorkerRow(
+        anchor=anchor("worker", worker.id),
+        name=worker.name,
+        program=worker.program,
+        started=words.moment(worker.started, now),
+        stale=worker.stale,
+        layers=tuple(_layer(alias, view, now) for alias, view in worker.layers.items()),
+        changes=tuple(_change(alias, change, now) for alias, change in changes),
+    )
+
+
+def _layer(alias: str, view: LayerView, now: float) -> LayerRow:
+    return LayerRow(
+        alias=alias,
+        shape=words.shape(view.state),
+        since=words.moment(view.since, now),
+        trial=trial_text(view.retry_after),
+        error=words.error_text(view.last_error),
+        kept=_kept(view),
+        view=view,
+        suspect_left=suspect_left([view]) if view.suspect else None,
+        applied=_applied(view.applied),
+    )
+
+
+def _kept(view: LayerView) -> str:
+    if view.limit is None:
+        return _("no limit")
+    return _("%(seconds)s s, %(strategy)s") % {
+        "seconds": f"{view.limit:g}",
+        "strategy": view.strategy,
+    }
+
+
+def _applied(order: Order | None) -> str | None:
+    if order is None:
+        return None
+    word = words.ACTION_WORDS[order.action]
+    return _("%(order)s by %(actor)s") % {"order": word, "actor": order.actor}
+
+
+def _change(alias: str, change: Change, now: float) -> ChangeRow:
+    return ChangeRow(
+        alias=alias,
+        at=words.moment(change.at, now),
+        old=words.shape(change.old),
+        new=words.shape(change.new),
+        reason=change.reason,
+        error=words.error_text(change.error),
+    )
