@@ -20,6 +20,8 @@ HOST = "127.0.0.1"
 THREADS_PER_WORKER = 4
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
+#: Who may use the admin of the demo's sites; the password is another one each time.
+LOGIN = "demo"
 
 INSTALL = 'From the repository\'s root:  pip install -e ".[example]"'
 
@@ -98,12 +100,7 @@ class Valkey(Process):
         return f"redis://{HOST}:{self.port}/{database}"
 
     def answers(self) -> bool:
-        try:
-            with socket.create_connection((HOST, self.port), timeout=1) as connection:
-                connection.sendall(b"*1\r\n$4\r\nPING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
+        return answers_ping(HOST, self.port, seconds=1)
 
     def freeze(self) -> None:
         """Stop it in the middle of everything: it stays connected and never answers."""
@@ -161,12 +158,16 @@ def gunicorn_command(listener: int, workers: int) -> list[str]:
     return [sys.executable, "-m", "gunicorn", "conference.wsgi:application", *arguments]
 
 
-def site_environment(database: Path, redis_url: str, *, bare: bool) -> dict[str, str]:
+def site_environment(
+    database: Path, redis_url: str, *, bare: bool, valkey_pid: int = 0, password: str = ""
+) -> dict[str, str]:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "demo.settings",
         "DATABASE": str(database),
         "REDIS_URL": redis_url,
+        "VALKEY_PID": str(valkey_pid),
+        "DJANGO_SUPERUSER_PASSWORD": password,
         "DEMO_CACHES": "bare" if bare else "chain",
     }
     environment.pop("GUNICORN_CMD_ARGS", None)
@@ -174,10 +175,14 @@ def site_environment(database: Path, redis_url: str, *, bare: bool) -> dict[str,
 
 
 def fill_database(environment: Mapping[str, str]) -> None:
-    command = [sys.executable, str(PROJECT / "manage.py"), "fill"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise DemoError(f"The example's database could not be made:\n{done.stderr.strip()}")
+    """Make the tables, the programme and a login for the admin."""
+    manage = [sys.executable, str(PROJECT / "manage.py")]
+    login = ["createsuperuser", "--noinput", "--username", LOGIN, "--email", f"{LOGIN}@example.org"]
+    for arguments in (["fill"], login):
+        command = [*manage, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DemoError(f"The example's database could not be made:\n{done.stderr.strip()}")
 
 
 def valkey_binary() -> str:
@@ -203,6 +208,16 @@ def check_requirements() -> None:
     if importlib.util.find_spec("gunicorn") is None:
         raise DemoError(f"gunicorn is not installed. {INSTALL}")
     valkey_binary()
+
+
+def answers_ping(host: str, port: int, seconds: float) -> bool:
+    """Whether a Valkey at this address says within `seconds` that it is there."""
+    try:
+        with socket.create_connection((host, port), timeout=seconds) as connection:
+            connection.sendall(b"*1\r\n$4\r\nPING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
 
 
 def free_port() -> int:

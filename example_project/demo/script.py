@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -54,6 +55,7 @@ class Rehearsal:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.plan = plan
         self.directory = directory
+        self.password = secrets.token_urlsafe(6)  # of the admin's login
         self.processes = ExitStack()  # stops what was started, the last one first
         self.sites: list[Site] = []
         self.rows: list[Row] = []
@@ -96,7 +98,13 @@ class Rehearsal:
     def _start_site(self, name: str, redis_database: int, *, bare: bool) -> Traffic:
         database = self.directory / f"{redis_database}.sqlite3"
         first = self.directory / "0.sqlite3"
-        environment = site_environment(database, self.valkey.url(redis_database), bare=bare)
+        environment = site_environment(
+            database,
+            self.valkey.url(redis_database),
+            bare=bare,
+            valkey_pid=self.valkey.pid,
+            password=self.password,
+        )
         if database == first:
             fill_database(environment)
         else:

@@ -13,6 +13,9 @@ from conference.settings import CACHES, MIDDLEWARE
 
 DEBUG = False
 
+# With a page to freeze and resume Valkey by hand.
+ROOT_URLCONF = "demo.urls"
+
 # First, so that it sees the answer after everything else, cached pages included.
 MIDDLEWARE = ["demo.middleware.report_layers", *MIDDLEWARE]
 

@@ -21,7 +21,7 @@ from django.utils.termcolors import colorize
 
 from demo import table, verdict
 from demo.errors import DemoError
-from demo.processes import check_requirements
+from demo.processes import LOGIN, check_requirements
 from demo.script import Plan, Rehearsal
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -128,14 +128,19 @@ class Command(BaseCommand):
 
     def serve(self, rehearsal: Rehearsal) -> None:
         rehearsal.visitors_leave()
-        pid = rehearsal.valkey.pid
+        address = rehearsal.sites[0].url
         self.say("")
         self.say(
             "Both sites go on until Ctrl-C:" if rehearsal.bare else "The site goes on until Ctrl-C:"
         )
         for site in rehearsal.sites:
             self.say(f"  {site.url}   {site.name}")
-        self.say(f"Freeze Valkey yourself: kill -STOP {pid}   and resume it: kill -CONT {pid}")
+        self.say("")
+        self.say("Now you: freeze and resume Valkey, and watch the breakers of all workers.")
+        self.say(f"  {address}valkey/   the switch")
+        self.say(f"  {address}admin/django_resilient_cache/breaker/")
+        self.say(f"      log in as {LOGIN}, password {rehearsal.password}")
+        self.say("  python example_project/manage.py breakers --settings demo.settings")
         while True:
             for site in rehearsal.sites:
                 if site.ended:
