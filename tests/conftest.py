@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
 from hypothesis import settings as hypothesis_settings
 
 from tests import services
+from tests.postgresql import PostgreSQLServer, postgresql_server
 
 # Here, and not in pytest's configuration: tests.settings is importable once this file is.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+# These use what is set up only now.
+from tests.databases import cache_table  # noqa: E402
+from tests.victims import Victims  # noqa: E402
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_django import DjangoDbBlocker
 
 # A machine that is busy with something else is no reason for a property to fail.
 hypothesis_settings.register_profile("suite", deadline=None)
 hypothesis_settings.load_profile("suite")
+
+
+#: What is marked "once"; see the markers in pyproject.toml.
+ONCE = ("tests/browser/", "tests/example/", "tests/test_benchmarks.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(ONCE):
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +105,87 @@ def own_memcached() -> Iterator[services.MemcachedServer]:
     """A Memcached of this test's own, to be frozen, killed and started again."""
     with services.memcached_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql() -> Iterator[PostgreSQLServer]:
+    """The server behind `postgresql`; not for tests."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(shared_postgresql: PostgreSQLServer) -> Iterator[PostgreSQLServer]:
+    """A healthy PostgreSQL; `databases_entry(name)` makes a database that lasts for the test."""
+    yield shared_postgresql
+    shared_postgresql.empty()
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQLServer]:
+    """A PostgreSQL of this test's own, to be frozen, killed and started again."""
+    with postgresql_server() as server:
+        yield server
+
+
+@contextmanager
+def _table_in(blocker: DjangoDbBlocker, alias: str, database: dict[str, Any]) -> Iterator[str]:
+    with ExitStack() as stack:
+        with blocker.unblock():
+            table = stack.enter_context(cache_table(alias, database))
+        yield table
+
+
+@pytest.fixture(scope="session")
+def shared_sqlite_table(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[str]:
+    """The table behind `sqlite_table`; not for tests."""
+    name = str(tmp_path_factory.mktemp("sqlite") / "cache.sqlite3")
+    hasty = {"init_command": "PRAGMA synchronous=OFF"}
+    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": hasty}
+    with _table_in(django_db_blocker, "sqlite", entry) as table:
+        yield table
+
+
+@pytest.fixture
+def sqlite_table(shared_sqlite_table: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A table for a DatabaseCache in a database of its own; see tests/databases.py."""
+    with django_db_blocker.unblock():
+        yield shared_sqlite_table
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql_table(
+    shared_postgresql: PostgreSQLServer, django_db_blocker: DjangoDbBlocker
+) -> Iterator[str]:
+    """The table behind `postgresql_table`; not for tests."""
+    entry = shared_postgresql.databases_entry(shared_postgresql.database)
+    with _table_in(django_db_blocker, "postgresql", entry) as table:
+        yield table
+
+
+@pytest.fixture
+def postgresql_table(
+    shared_postgresql_table: str, django_db_blocker: DjangoDbBlocker
+) -> Iterator[str]:
+    """A table for a DatabaseCache on a healthy PostgreSQL; see tests/databases.py."""
+    with django_db_blocker.unblock():
+        yield shared_postgresql_table
+
+
+@pytest.fixture(scope="session")
+def all_victims(django_db_blocker: DjangoDbBlocker) -> Iterator[Victims]:
+    """The servers behind `victims`; not for tests."""
+    with Victims(django_db_blocker.unblock) as made:
+        yield made
+
+
+@pytest.fixture
+def victims(all_victims: Victims, django_db_blocker: DjangoDbBlocker) -> Iterator[Victims]:
+    """Servers to be frozen and killed, healthy at the start of the test; faster than own ones."""
+    with django_db_blocker.unblock():
+        yield all_victims
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
 VALKEY_CLUSTER = "django_valkey.cluster_cache.cache.ClusterValkeyCache"
 PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 PYLIBMC = "django.core.cache.backends.memcached.PyLibMCCache"
+FAULTY = "django_resilient_cache.testing.FaultyCache"
 
 
 class OwnRedisCache(RedisCache):
@@ -33,9 +34,25 @@ class OwnRedisCache(RedisCache):
 class OwnMemcachedCache(BaseMemcachedCache):
     """A Memcached client that Django does not know."""
 
+    def __init__(self, server: Any, params: dict[str, Any]) -> None:
+        library: Any = OwnMemcachedLibrary
+        super().__init__(server, params, library=library, value_not_found_exception=KeyError)
+
+
+class OwnMemcachedLibrary:
+    class Client:
+        def __init__(self, servers: Any, **options: Any) -> None:
+            pass
+
+        def disconnect_all(self) -> None:
+            """Django's backends ask for it when they are closed."""
+
 
 class OwnCache(BaseCache):
     """A backend of which nothing is known."""
+
+    def __init__(self, location: Any, params: dict[str, Any]) -> None:
+        super().__init__(params)
 
 
 class CoroutineCache(BaseCache):
@@ -51,7 +68,8 @@ def own_key_function(key: str, key_prefix: str, version: int) -> str:
 
 def layer(backend: str = REDIS, resilience: Any = None, /, **entry: Any) -> dict[str, Any]:
     """A layer's entry in CACHES."""
-    entry = {"BACKEND": backend, "LOCATION": "redis://cache:6379/0", **entry}
+    location = "cache:11211" if ".memcached." in backend else "redis://cache:6379/0"
+    entry = {"BACKEND": backend, "LOCATION": location, **entry}
     return entry if resilience is None else entry | {"RESILIENCE": resilience}
 
 

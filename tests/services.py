@@ -77,6 +77,9 @@ class RealServer(ABC):
 
     name: ClassVar[str]
 
+    #: The user that runs it; None: the one that runs the tests.
+    owner: str | None = None
+
     def __init__(self) -> None:
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="resilient-"))
@@ -113,6 +116,7 @@ class RealServer(ABC):
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
+                user=self.owner,
             )
         if not wait_until(lambda: not self.running or self.answers()) or not self.running:
             self.kill()

@@ -1,6 +1,7 @@
 """A network that really fails: a server in a network namespace of its own, the link cut.
 
-Row 15: what was on its way when the link was lost must not arrive after the repair.  Needs root and
+What was on its way when the link was lost must not arrive after the repair; and what is connected to
+or looked up when no packet gets through costs no more than a frozen server.  Needs root and
 iproute2; skipped elsewhere.
 """
 
@@ -11,8 +12,13 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +27,8 @@ from django.core.cache import caches
 from django_resilient_cache import State, breakers
 from django_resilient_cache.registry import registry
 from tests import services
+from tests.contract.kinds import EVERY, Kind, available
+from tests.traffic import absent, attempts, chain_over, too_slow, traffic, wait_for
 
 #: Seconds for which the old value must not turn up; TCP sends again after 0.2, 0.4, 0.8 ... s.
 WATCHED = 60 if os.environ.get("RESILIENT_CACHE_TEST_LONG") == "1" else 8
@@ -46,22 +54,45 @@ class Namespace:
         self._inside("link", "set", "lo", "up")
         self._inside("link", "set", self.there, "up")
         # Known for good: what waits for an address to be resolved would all be sent at once,
-        # as soon as the link is back.
-        there = self._inside("-j", "link", "show", "dev", self.there)
-        neighbour = ("lladdr", json.loads(there)[0]["address"], "nud", "permanent")
-        self._ip("neigh", "replace", self.address, "dev", self.here, *neighbour)
+        # as soon as the link is back; and where it is not resolved, that is an error.
+        self._known(self.here, self.address, self._inside("-j", "link", "show", "dev", self.there))
+        here = self._ip("-j", "link", "show", "dev", self.here)
+        self._known(self.there, self.host_address, here, inside=True)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._ip("link", "del", self.here, check=False)
         self._ip("netns", "del", self.name, check=False)
+        shutil.rmtree(self._own_files, ignore_errors=True)
 
     def cut(self) -> None:
-        """Lose every packet from now on; neither side is told."""
+        """Lose every packet to the server from now on; neither side is told."""
         self._inside("link", "set", self.there, "down")
 
     def mend(self) -> None:
         self._inside("link", "set", self.there, "up")
+
+    def lose_the_name_server(self) -> None:
+        """From inside the namespace names are asked of a host to which every packet is lost."""
+        self._own_files.mkdir(parents=True)
+        resolver = f"nameserver {self.host_address}\noptions timeout:30\n"
+        (self._own_files / "resolv.conf").write_text(resolver)
+        (self._own_files / "nsswitch.conf").write_text("hosts: dns\n")
+        self._ip("link", "set", self.here, "down")
+
+    def command(self, *words: str) -> list[str]:
+        """What runs a program inside the namespace."""
+        return ["ip", "netns", "exec", self.name, *words]
+
+    @property
+    def _own_files(self) -> Path:
+        """What `ip netns exec` puts over the files of the same names in /etc."""
+        return Path("/etc/netns") / self.name
+
+    def _known(self, device: str, address: str, link: str, *, inside: bool = False) -> None:
+        neighbour = ("lladdr", json.loads(link)[0]["address"], "nud", "permanent")
+        run = self._inside if inside else self._ip
+        run("neigh", "replace", address, "dev", device, *neighbour)
 
     def _inside(self, *words: str) -> str:
         return self._ip("-n", self.name, *words)
@@ -82,30 +113,154 @@ def namespace() -> Iterator[Namespace]:
         services.unavailable(f"a network namespace cannot be made here: {error.stderr!r}")
 
 
-@pytest.fixture
-def server(namespace: Namespace) -> Iterator[str]:
-    """The URL of a Valkey inside the namespace."""
-    program = services.valkey_program()
-    if program is None:
-        services.unavailable("no Valkey or Redis server")
-    port = 6379
-    command = ["ip", "netns", "exec", namespace.name, str(program), "--bind", namespace.address]
-    command += ["--port", str(port), "--protected-mode", "no", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+@dataclass
+class Inside:
+    """A server inside the namespace."""
+
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.address}:{self.port}/0"
+
+    @property
+    def location(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    def connects(self) -> bool:
+        try:
+            socket.create_connection((self.address, self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def running(namespace: Namespace, *command: str, port: int) -> Iterator[Inside]:
+    process = subprocess.Popen(namespace.command(*command), stdout=subprocess.DEVNULL)
     try:
-        assert services.wait_until(lambda: _connects(namespace.address, port))
-        yield f"redis://{namespace.address}:{port}"
+        server = Inside(namespace.address, port)
+        assert services.wait_until(server.connects)
+        yield server
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _connects(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((address, port), 1).close()
-    except OSError:
-        return False
-    return True
+@contextmanager
+def valkey_inside(namespace: Namespace) -> Iterator[Inside]:
+    program = services.valkey_program()
+    if program is None:
+        services.unavailable("no Valkey or Redis server")
+    options = ["--bind", namespace.address, "--port", "6379", "--protected-mode", "no"]
+    options += ["--save", "", "--appendonly", "no"]
+    with running(namespace, str(program), *options, port=6379) as server:
+        yield server
+
+
+@contextmanager
+def memcached_inside(namespace: Namespace) -> Iterator[Inside]:
+    program = shutil.which("memcached")
+    if program is None:
+        services.unavailable("no memcached on the PATH")
+    options = ["-l", namespace.address, "-p", "11211", "-U", "0", "-u", "root"]
+    with running(namespace, program, *options, port=11211) as server:
+        yield server
+
+
+SERVERS = {"valkey": valkey_inside, "memcached": memcached_inside}
+
+
+@pytest.fixture
+def server(namespace: Namespace) -> Iterator[str]:
+    """The URL of a Valkey inside the namespace."""
+    with valkey_inside(namespace) as server:
+        yield server.url
+
+
+#: Each client whose wait for a connection a limit ends.
+CLIENTS = (
+    *("django-redis, sockets", "django-redis, thread", "django-valkey, sockets"),
+    *("pymemcache, sockets", "pylibmc, thread"),
+)
+KINDS = [kind for kind in EVERY if kind.label in CLIENTS]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.label)
+def test_packets_lost_while_connecting_cost_no_more_than_the_limit(
+    kind: Kind, namespace: Namespace
+) -> None:
+    available(kind)
+    with SERVERS[str(kind.place)](namespace) as server:
+
+        def broken_rule() -> str:
+            namespace.cut()
+            with chain_over(kind.entry_at(server), RESET_TIMEOUT=0.5):
+                with traffic(absent) as running:
+                    wait_for("layer", State.OPEN, 10)
+                    time.sleep(0.3)
+                    before = list(running.lengths)
+                    assert registry.layer("layer").failures == 0, "nothing was refused"
+                    # Until the trials have found it again.
+                    namespace.mend()
+                    wait_for("layer", State.CLOSED, 20)
+                assert registry.layer("layer").strategy == kind.strategy
+            return too_slow(before)
+
+        attempts(broken_rule)
+
+
+CHILD = """
+    import json, sys, time
+    import django
+    from django.conf import settings
+
+    refusing, lost = map(json.loads, sys.argv[1:])
+    settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
+    django.setup()
+    from django_resilient_cache import State
+    from django_resilient_cache.registry import registry
+    from tests.traffic import absent, chain_over, too_slow, traffic, wait_for
+
+    with chain_over(refusing) as cache:
+        absent(cache, 1)  # what is imported at the first call is there from now on
+    with chain_over(lost, RESET_TIMEOUT=60):
+        with traffic(absent) as running:
+            wait_for("layer", State.OPEN, 10)
+            time.sleep(0.3)
+        counts = registry.snapshot()["layer"]
+        # Otherwise the lookups would not have hung, and this would be about nothing.
+        assert counts["timeouts"] >= 5 and counts["failures"] == 0, counts
+        broken_rule = too_slow(running.lengths)
+        print(json.dumps({"broken rule": broken_rule, "ends": time.monotonic()}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.label)
+def test_a_name_lookup_that_never_ends_costs_no_more_than_the_limit(
+    kind: Kind, namespace: Namespace
+) -> None:
+    """The real resolver, which nothing interrupts; nor does the process wait for it at its end."""
+    available(kind)
+    namespace.lose_the_name_server()
+    entries = [
+        json.dumps(kind.entry_at(Inside(host, 1))) for host in ("127.0.0.1", "cache.example")
+    ]
+    command = namespace.command(sys.executable, "-P", "-c", textwrap.dedent(CHILD), *entries)
+
+    def broken_rule() -> str:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        ended = time.monotonic()
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert ended - said["ends"] < 10, "the process waited for the resolver, which takes 30 s"
+        return str(said["broken rule"])
+
+    attempts(broken_rule)
 
 
 def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -146,9 +148,54 @@ def test_missing_service_skips_or_fails_as_asked(monkeypatch):
         services.unavailable("no such thing")
 
 
+required = pytest.mark.skipif(
+    os.environ.get(services.REQUIRE) != "1", reason="services are not required here"
+)
+
+
+@required
+@pytest.mark.parametrize("package", ["celery", "gevent", "gunicorn", "psycopg", "uvicorn"])
+def test_where_services_are_required_so_are_the_packages_that_need_them(package):
+    assert find_spec(package)
+
+
+@required
+@pytest.mark.once
+def test_and_so_is_the_driver_of_the_browser():
+    assert find_spec("playwright")
+
+
 def test_server_that_cannot_start_says_why(tmp_path: Path):
     program = tmp_path / "server"
     program.write_text("#!/bin/sh\necho out of order >&2; exit 3\n")
     program.chmod(0o755)
     with pytest.raises(services.ServerDidNotStartError, match="out of order"):
         services.ValkeyServer(program).__enter__()
+
+
+def test_postgresql_freezes_with_all_its_processes_dies_and_returns(own_postgresql):
+    import psycopg
+
+    entry = own_postgresql.databases_entry("shop")
+    assert entry["NAME"] == "shop"
+    where = f"host={entry['HOST']} port={entry['PORT']} user={entry['USER']} dbname=shop"
+    connection = psycopg.connect(where, autocommit=True)
+    own_postgresql.freeze()
+    connection.pgconn.send_query(b"SELECT 1")
+    assert not select.select([connection.pgconn.socket], [], [], 0.2)[0]
+    own_postgresql.thaw()
+    assert select.select([connection.pgconn.socket], [], [], 20)[0]
+    connection.close()
+    own_postgresql.kill()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(where)
+    own_postgresql.start()
+    with psycopg.connect(where) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_database_made_for_one_test_is_gone_in_the_next(postgresql):
+    postgresql.databases_entry("shop")
+    postgresql.empty()
+    with pytest.raises(Exception, match="does not exist"):
+        postgresql.run('DROP DATABASE "shop"')

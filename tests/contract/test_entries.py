@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.db import connection
+from django.db import connections, router
 
 from django_resilient_cache import State
 from django_resilient_cache.registry import registry
-from tests.contract.kinds import KINDS, TABLE, Bench, attempt
-from tests.entries import DATABASE, FILE, MEMORY, PYLIBMC, PYMEMCACHE
+from tests.contract.bench import Bench
+from tests.contract.kinds import KINDS
+from tests.contract.recorder import attempt
+from tests.entries import DATABASE, FAULTY, FILE, MEMORY, PYLIBMC, PYMEMCACHE
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
@@ -40,16 +42,17 @@ def plant(bench: Bench, key: str, data: bytes) -> None:
     """Put bytes where the layer under test keeps the pickle of an entry."""
     raw: Any = caches["layer"]
     raw.set(key, "placeholder", 1000)
-    if bench.kind.backend == MEMORY:
+    if bench.kind.backend in (MEMORY, FAULTY):
         raw._cache[raw.make_key(key)] = data
     elif bench.kind.backend == FILE:
         ends = pickle.dumps(time.time() + 1000)
         Path(raw._key_to_file(key)).write_bytes(ends + zlib.compress(data))
     elif bench.kind.backend == DATABASE:
         text = base64.b64encode(data).decode() or "="
-        with connection.cursor() as cursor:
+        with connections[router.db_for_write(raw.cache_model_class)].cursor() as cursor:
             cursor.execute(
-                f"UPDATE {TABLE} SET value = %s WHERE cache_key = %s", [text, raw.make_key(key)]
+                f"UPDATE {raw._table} SET value = %s WHERE cache_key = %s",
+                [text, raw.make_key(key)],
             )
     else:
         plant_in_server(bench, raw.make_key(key), data)
@@ -146,10 +149,10 @@ def test_a_file_of_garbage_from_the_first_byte(tmp_path: Path) -> None:
         assert registry.layer("layer").failures == 0
 
 
-REDIS_LIKE = [kind for kind in KINDS if kind.service == "valkey"]
+REDIS_LIKE = [kind for kind in KINDS if kind.place == "valkey"]
 
 
-@pytest.mark.parametrize("kind", REDIS_LIKE, ids=lambda kind: kind.name, indirect=True)
+@pytest.mark.parametrize("kind", REDIS_LIKE, ids=lambda kind: kind.label, indirect=True)
 def test_a_foreign_type_is_the_servers_plain_answer(bench: Bench) -> None:
     """WRONGTYPE passes on as it does from the bare alias, and blames nobody."""
     redis = pytest.importorskip("redis")
