@@ -335,8 +335,7 @@ def _repair() -> Iterator[Mutation]:
                 "            return False\n        return True",
             ),
             (
-                "            return False\n"
-                "        return bool(due) and not self.ledger.trusted",
+                "            return False\n        return bool(due) and not self.ledger.trusted",
                 "            return False\n"
                 "        self.ledger.repaired(due)\n"
                 "        return bool(due) and not self.ledger.trusted",

@@ -105,7 +105,9 @@ def put_to_the_test(mutation: Mutation, examples: int | None = None) -> Found:
 
 def _said(output: str) -> str:
     """The first line of the error that ended the test."""
-    errors = re.findall(r"^E  +(\S*(?:Error|Exception|Interrupted|Configured).*)$", output, re.MULTILINE)
+    errors = re.findall(
+        r"^E  +(\S*(?:Error|Exception|Interrupted|Configured).*)$", output, re.MULTILINE
+    )
     return errors[0] if errors else ""
 
 

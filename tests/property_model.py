@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django_resilient_cache import operations, ttl
 from django_resilient_cache.late import LATE_SECONDS
@@ -122,7 +122,7 @@ class Model(Watch):
         self.eternal = eternal
         self.stalled = stalled
         #: The TIMEOUT of the layers; and the longest that is used, unless entries live for ever.
-        self.default = stage.behind(stage.authority).default_timeout
+        self.default = cast("float", stage.behind(stage.authority).default_timeout)
         self.long = 5 * self.default
         #: Whether there is not room for all entries in the ledgers.
         self.crowded = stage.capacity < len(ENTRIES)
@@ -170,9 +170,7 @@ class Model(Watch):
     def new_value(self, entry: Entry, timeout: Any) -> int:
         self.numbers += 1
         increments = self.counting.count(entry)
-        self.values[self.numbers, entry] = Value(
-            entry, self.end_of(timeout), increments=increments
-        )
+        self.values[self.numbers, entry] = Value(entry, self.end_of(timeout), increments=increments)
         for here, there in self.moving:
             if here == entry:
                 self._may_move(self.numbers, there)
@@ -376,7 +374,7 @@ class Model(Watch):
             late = len(ledger._late.entries())
             assert len(ledger) <= self.stage.capacity + late, "more than there is room for"
         for alias in self.stage.layers[:-1]:
-            cap = NEAR_SECONDS if alias == "memory" else self.stage.timeout
+            cap: Any = NEAR_SECONDS if alias == "memory" else self.stage.timeout
             copies: Any = self.stage.behind(alias)
             for end in copies._expire_info.values() if cap else ():
                 assert end is not None, f"a copy in {alias} that never ends"

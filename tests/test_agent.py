@@ -403,9 +403,7 @@ def test_a_process_whose_repair_hangs_ends_within_a_second():
 
 
 def test_a_short_command_ends_soon_after_a_write_that_failed():
-    took = seconds_to_the_end(
-        "faults('faulty').fail()\ncache.set('key', 1)\ncache.delete('key')\n"
-    )
+    took = seconds_to_the_end("faults('faulty').fail()\ncache.set('key', 1)\ncache.delete('key')\n")
     assert took < 1.0
 
 

@@ -795,7 +795,6 @@ def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
 
 
 def test_the_agent_is_woken_by_the_first_note_and_not_by_each(stage):
-    stage.cache.get("the first use")
     stage.layer("authority").breaker.force_open()
     agent.wake.reset_mock()  # type: ignore[attr-defined]
     for n in range(10):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -31,7 +32,7 @@ from tests.property_process import (
 )
 from tests.stage import FAULTS, GIVING_UP, TIMEOUT, Stage, WholeSeconds
 
-EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "300"))
 SHRINK = os.environ.get("RESILIENT_CACHE_SHRINK", "1") == "1"
 
 SHAPES = [
@@ -204,7 +205,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
             if isinstance(happens, str):
                 self.stage.at_call(number, when, happens)
             else:
-                self.stage.at_call(number, when, lambda others=happens: self.do_all(others))
+                self.stage.at_call(number, when, partial(self.do_all, happens))
 
     # Layers, their servers and their breakers
 
@@ -336,34 +337,47 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.stage.no_meanwhile()
 
     @rule(
-        name=missed_changes,
+        name=missed_changes | st.just("missed clear"),
         when=whens,
-        first=st.sampled_from(["delete", "delete", *REPLACEMENTS, "break"]) | missed_changes,
+        first=st.sampled_from(["again", "again", "delete", "break"]) | changes | missed_changes,
         then=st.sampled_from(["add", "add", "foreign add", "incr", "land"]),
-        fault=st.sampled_from([None, None]) | faults,
         change=changes,
         entry=entries,
     )
-    def repair_meets(
-        self,
-        name: str,
-        when: str,
-        first: str,
-        then: str,
-        fault: str | None,
-        change: str,
-        entry: Entry,
+    def change_during_a_repair(
+        self, name: str, when: str, first: str, then: str, change: str, entry: Entry
     ) -> None:
-        """Something happens to a key while it is being repaired."""
         self.do(name, entry, DEFAULT)
-        meanwhile = [(first, entry, DEFAULT), (then, entry, DEFAULT)]
-        self.plan([(0, when, meanwhile), *([(0, "before", fault)] if fault else [])])
+        first = name.removeprefix("missed ") if first == "again" else first
+        self.plan([(0, when, [(first, entry, DEFAULT), (then, entry, DEFAULT)])])
+        self.repair_before(change)
+        self.do("foreign add", entry, DEFAULT)
+
+    @rule(
+        name=missed_changes | st.just("missed clear"),
+        fault=faults | st.sampled_from(GIVING_UP),
+        change=changes,
+        then=st.sampled_from(["add", "foreign add", "incr", "get"]),
+        entry=entries,
+    )
+    def repair_with_a_fault(
+        self, name: str, fault: str, change: str, then: str, entry: Entry
+    ) -> None:
+        """Made or not, now or when it lands: it deletes nothing that came after it."""
+        self.do(name, entry, DEFAULT)
+        self.plan([(0, "before", fault)])
+        self.repair_before(change)
+        self.rounds(1)
+        self.do(then, entry, DEFAULT)
+        self.land_one(-1, made=True)
+
+    def repair_before(self, change: str) -> None:
+        """Repair what there is; where no agent can run, before a change of something else."""
         if self.model.stalled:
             self.replace(change, ENTRIES[-1], DEFAULT)
         else:
             self.agent_round()
         self.stage.no_meanwhile()
-        self.do("foreign add", entry, DEFAULT)
 
     @rule(fault=faults, entry=entries)
     def part_of_a_repair(self, fault: str, entry: Entry) -> None:
@@ -383,9 +397,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         entry=entries,
         missed=st.booleans(),
     )
-    def decision_without_an_answer(
-        self, name: str, fault: str, entry: Entry, missed: bool
-    ) -> None:
+    def decision_without_an_answer(self, name: str, fault: str, entry: Entry, missed: bool) -> None:
         """Its caller was told; what another worker makes of the key is that one's."""
         stage = self.stage
         alias, breaker = stage.authority, stage.layer(stage.authority).breaker
@@ -554,4 +566,4 @@ def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> Any:
 
 
 TestChain = run(ChainMachine, EXAMPLES, 30)
-TestHealthy = run(HealthyMachine, max(1, EXAMPLES // 2), 20)
+TestHealthy = run(HealthyMachine, max(1, EXAMPLES // 3), 20)
