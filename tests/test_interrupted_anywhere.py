@@ -25,6 +25,7 @@ from django_resilient_cache.agent import agent
 from django_resilient_cache.registry import registry
 from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
+from tests.services import wait_until
 
 PACKAGE = str(Path(django_resilient_cache.__file__).parent)
 #: Not the data path: what is sent to the agent's thread, and what is made at first use.
@@ -175,7 +176,7 @@ def check(cache: BaseCache, state: str) -> None:
         found, there = cache.get(key), caches["far"].get(key)
         assert found in (None, there) or found in ("new", "newer", "added"), (key, found, there)
         assert found != "old" or state != "noted"
-    registry.tend()
+    assert wait_until(lambda: registry.tend() is None and layer.ledger.trusted), "not repaired"
     cache.set("k", "after")
     cache.set("n", 7)
     assert (cache.get("k"), cache.incr("n")) == ("after", 8)

@@ -1,6 +1,6 @@
 """The property test fails where a rule of coming back is taken out: each one, one by one.
 
-RESILIENT_CACHE_TEST_LONG=1 tries them all; else it is only seen that the table fits the package.
+RESILIENT_CACHE_TEST_MUTATIONS=1 tries them all; else it is only seen that the table fits the package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from tests.mutation_table import MUTATIONS, Mutation
 from tests.mutations import put_to_the_test, text_of
 
-LONG = os.environ.get("RESILIENT_CACHE_TEST_LONG") == "1"
+ALL = os.environ.get("RESILIENT_CACHE_TEST_MUTATIONS") == "1"
 
 
 def test_each_has_a_name_of_its_own() -> None:
@@ -26,7 +26,7 @@ def test_the_table_fits_the_package(mutation: Mutation) -> None:
     compile(text_of(mutation), mutation.module, "exec")
 
 
-@pytest.mark.skipif(not LONG, reason="RESILIENT_CACHE_TEST_LONG=1 is not set")
+@pytest.mark.skipif(not ALL, reason="RESILIENT_CACHE_TEST_MUTATIONS=1 is not set")
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_the_property_test_fails_without_the_rule(mutation: Mutation) -> None:
     found = put_to_the_test(mutation)

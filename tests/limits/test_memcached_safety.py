@@ -259,11 +259,15 @@ def test_threads_that_find_the_server_back_at_the_same_time(memcached):
     ):
         call(limit, put, "key", "value", budget=10.0)
         proxy.answers = "hold"
-        outcome, _ = timed(call, limit, budget=10.0)
+        outcome, _ = timed(call, limit, put, "key", "value", budget=10.0)
         assert isinstance(outcome, TimeoutError)
         outcomes = []
         threads = [
-            threading.Thread(target=lambda: outcomes.append(timed(call, limit, budget=10.0)[0]))
+            threading.Thread(
+                target=lambda: outcomes.append(
+                    timed(call, limit, put, "key", "new", budget=10.0)[0]
+                )
+            )
             for _ in range(4)
         ]
         for thread in threads:
@@ -273,7 +277,8 @@ def test_threads_that_find_the_server_back_at_the_same_time(memcached):
         for thread in threads:
             thread.join()
 
-        assert outcomes == ["value"] * 4
+        assert outcomes == [None] * 4
+        assert call(limit, budget=10.0) == "new"
 
 
 def test_closing_ends_every_connection(memcached):

@@ -82,16 +82,16 @@ def test_an_order_reaches_all_of_them_in_about_a_second(eight):
     """Of twenty orders the slowest: from the giving until the last worker was seen to obey."""
     slowest = []
     for _ in range(ATTEMPTS):
-        took = []
-        for _ in range(20):
+        took = [0.0]
+        while len(took) <= 20 and took[-1] < AT_MOST:
             answer, order = given(eight, "--reset", "--wait", "10")
             assert (answer.code, order["applied"], order["of"]) == (0, 8, 8), answer
             took.append(order["seconds"])
         slowest.append(max(took))
-        logger.info("seconds until all had obeyed: %s", sorted(took))
+        logger.info("seconds until all had obeyed: %s", sorted(took[1:]))
         if slowest[-1] < AT_MOST:
-            break
-    assert min(slowest) < AT_MOST, slowest
+            return
+    pytest.fail(f"the slowest of each attempt: {slowest}")
 
 
 def test_the_command_says_so(eight):
