@@ -67,6 +67,8 @@ class TestStrategies:
 
     @pytest.mark.parametrize("backend", [PYLIBMC, DATABASE, MEMORY, "tests.entries.OwnCache"])
     def test_sockets_need_a_known_client(self, backend: str) -> None:
+        if backend == PYLIBMC:
+            pytest.importorskip("pylibmc")
         options = {"TIMEOUT_STRATEGY": "sockets", "OPERATION_TIMEOUT": 1}
         assert layer_refusal(it=layer(backend, options)) == (
             'CACHES["it"]["RESILIENCE"]["TIMEOUT_STRATEGY"] is "sockets", which does not know the '

@@ -190,6 +190,18 @@ def test_a_server_that_is_lost_takes_the_transaction_along(
         assert registry.layer("table").failures == 2
 
 
+def test_a_thread_gets_over_a_connection_that_the_server_has_ended(table: str) -> None:
+    """At the next call, however many are waiting."""
+    cache = caches["default"]
+    for _ in range(3):
+        cache.set("key", "value")
+        run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        if registry.layer("table").direct:
+            connections[ALIAS].close()
+        cache.get("key")
+        assert cache.get("key") == "value"
+
+
 # What is rolled back
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.cache import BaseCache
-from django.db import connections
+from django.db import close_old_connections, connections
 
 from django_resilient_cache.interruption import note
 from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon
@@ -121,6 +121,7 @@ class _Worker:
             job.result = job.operation(self._raw, *job.args)
         except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
             job.error = error
+            close_old_connections()  # one that the server has ended would fail every later call
         if not job.claim.acquire(blocking=False):
             self._discard()  # the caller has left; the connection may hold half an answer
             job.ended = True

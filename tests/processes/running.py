@@ -227,26 +227,6 @@ class Server:
         return list(found.values())
 
 
-def gunicorn(workers: int, *options: str) -> list[str]:
-    """The command of a gunicorn with so many workers."""
-    return [
-        *("gunicorn", "tests.processes.wsgi", "--bind", f"{services.HOST}:PORT"),
-        *("--workers", str(workers), "--log-level", "warning", "--graceful-timeout", "2"),
-        *("--config", "python:tests.processes.gunicorn_conf"),
-        *options,
-    ]
-
-
-def celery(*options: str) -> list[str]:
-    """The command of a Celery with two children."""
-    return [
-        *("celery", "--app", "tests.processes.tasks", "worker", "--pool", "prefork"),
-        *("--concurrency", "2", "--loglevel", "WARNING"),
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        *options,
-    ]
-
-
 def at_once(call: Callable[[], Use], count: int) -> Iterator[Use]:
     """Call in so many threads."""
     from concurrent.futures import ThreadPoolExecutor

@@ -35,10 +35,10 @@ if "SITE_CELERY" in os.environ:
         from tests.processes.views import used
 
         said = used()
-        time.sleep(0.3)  # the next task finds the other child free
+        time.sleep(0.2)  # the next task finds the other child free
         return said
 
     @app.task
     def bare() -> str:
-        time.sleep(0.3)
+        time.sleep(0.2)
         return f"{os.getpid()} {time.monotonic()}"

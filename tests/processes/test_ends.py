@@ -10,7 +10,8 @@ import pytest
 
 from tests import services
 from tests.processes.boards import on_valkey
-from tests.processes.running import ATTEMPTS, PATIENCE, Site, Use, celery, gunicorn, live
+from tests.processes.commands import celery, gunicorn
+from tests.processes.running import ATTEMPTS, PATIENCE, Site, Use, live
 
 if TYPE_CHECKING:
     import subprocess

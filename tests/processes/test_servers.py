@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import services
-from tests.processes.running import (
-    PATIENCE,
-    Server,
-    Site,
-    Use,
-    celery,
-    children_of,
-    gunicorn,
-    live,
-    state_in,
-)
+from tests.processes.commands import celery, gunicorn
+from tests.processes.running import PATIENCE, Server, Site, Use, children_of, live, state_in
 from tests.services import wait_until
 
 if TYPE_CHECKING:
@@ -46,7 +37,9 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def site(make_shared_site: Callable[..., Site]) -> Site:
-    return make_shared_site()
+    made = make_shared_site()
+    made.seen()  # whoever looks has started before it matters when
+    return made
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -119,7 +112,7 @@ def test_children_of_celery_are_workers_that_leave_when_they_have_done_their_par
 
     queue = celery_at(valkey.url)
     process = site.start(
-        *celery("--max-tasks-per-child", "10"), environment={"SITE_CELERY": valkey.url}
+        *celery("--max-tasks-per-child", "6"), environment={"SITE_CELERY": valkey.url}
     )
     found: dict[int, Use] = {}
     while len(found) < 2:
@@ -129,8 +122,13 @@ def test_children_of_celery_are_workers_that_leave_when_they_have_done_their_par
     assert process.pid not in named(site.seen())
     assert wait_until(lambda: not set(uses(queue, 6)) & set(found))
     assert not named(site.seen()) & set(found)
-    last = uses(queue, 2)
-    site.until(lambda seen: set(last) <= live(seen))
+    assert wait_until(lambda: bool(uses(queue, 1) and at_work(site, process.pid)), every=1.5)
+    last = at_work(site, process.pid)
     process.terminate()
     process.wait(PATIENCE)
-    assert not named(site.seen()) & set(last)
+    assert not named(site.seen()) & last
+
+
+def at_work(site: Site, parent: int) -> set[int]:
+    """The children that report."""
+    return live(site.seen()) & set(children_of(parent))

@@ -1,0 +1,25 @@
+"""What starts the servers."""
+
+from __future__ import annotations
+
+from tests.services import HOST
+
+
+def gunicorn(workers: int, *options: str) -> list[str]:
+    """The command of a gunicorn with so many workers."""
+    return [
+        *("gunicorn", "tests.processes.wsgi", "--bind", f"{HOST}:PORT"),
+        *("--workers", str(workers), "--log-level", "warning", "--graceful-timeout", "2"),
+        *("--config", "python:tests.processes.gunicorn_conf"),
+        *options,
+    ]
+
+
+def celery(*options: str) -> list[str]:
+    """The command of a Celery with two children."""
+    return [
+        *("celery", "--app", "tests.processes.tasks", "worker", "--pool", "prefork"),
+        *("--concurrency", "2", "--loglevel", "WARNING"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        *options,
+    ]
