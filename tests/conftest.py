@@ -32,7 +32,7 @@ hypothesis_settings.load_profile("suite")
 
 
 #: What is marked "once"; see the markers in pyproject.toml.
-ONCE = ("tests/browser/", "tests/example/", "tests/test_benchmarks.py")
+ONCE = ("tests/browser/", "tests/example/", "tests/processes/", "tests/test_benchmarks.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
