@@ -149,8 +149,11 @@ WITH_OPTIONS = [kind for kind in KINDS if kind.backend != FAULTY]
 
 
 def shown(result: Any) -> str:
-    """A result as text; some clients return dictionaries of a class of their own."""
-    return repr(dict(result) if isinstance(result, dict) else result)
+    """A result as text; some clients return dictionaries of a class of their own.
+
+    In the order of its keys: a database returns rows in whatever order it finds them.
+    """
+    return repr(sorted(result.items(), key=repr) if isinstance(result, dict) else result)
 
 
 @pytest.mark.parametrize(
