@@ -1,48 +1,179 @@
-"""The async methods, for now through Django's thread for sync code, each as its sync method.
+"""The async methods: the same steps as the sync ones, in the event loop.
 
-Without these BaseCache would put some of them together from others (`aincr` from a get and a set),
-and they would mean something else than the sync ones, above all in an outage.
+Layers that wait for nothing are called in place; every other call is awaited by its limit's own
+means, and never goes to the one thread that Django's async code shares, where one slow cache
+would hold up all others.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+from collections.abc import Iterable, Mapping
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from django.core.cache import BaseCache
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from django_resilient_cache import operations
+from django_resilient_cache.asking import Asking
+from django_resilient_cache.chain import Steps, Unanswered
+from django_resilient_cache.deadline import remaining
+from django_resilient_cache.exceptions import CacheUnavailable, CounterUnavailable
+from django_resilient_cache.flight import Flight
+from django_resilient_cache.interruption import interrupts
+from django_resilient_cache.operations import MISSING
+from django_resilient_cache.outcome import MISS, Kind, Outcome
+from django_resilient_cache.registry import registry
 
-class AsyncByThread(BaseCache):
-    """Async methods that call the sync ones, with the same results and errors."""
+
+class AsyncApi(Asking):
+    """Django's async cache methods; each means what the sync one of its name does."""
+
+    async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
+        found, first = self._nearest(key, version)
+        if found is not MISSING:
+            return found
+        plan = self._made_plan or self._plan()
+        keys = plan.keys
+        key, version = (keys.resolve if first is None else keys.name)(key, version)
+        if first is MISS and plan.refused_below():
+            return default
+        outcome = await self._arun(plan.chain.get(key, version, first))
+        return outcome.value if outcome.kind is Kind.HIT else default
 
     async def ahas_key(self, key: Any, version: Any = None) -> bool:
-        return await sync_to_async(self.has_key)(key, version)
+        return (await self._arun(self._having(key, version))).kind is Kind.HIT
 
-    async def aincr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
-        return await sync_to_async(self.incr)(key, delta, version)
+    async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        steps, names = self._getting_many(keys, version)
+        return {} if steps is None else self._found(names, await self._arun(steps))
 
-    async def adecr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
-        return await sync_to_async(self.decr)(key, delta, version)
-
-    async def aget_many(self, keys: Any, version: Any = None) -> dict[Any, Any]:
-        return await sync_to_async(self.get_many)(keys, version)
+    async def aset(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> None:
+        await self._arun(self._setting(key, value, timeout, version))
 
     async def aset_many(
-        self, data: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> list[Any]:
-        return await sync_to_async(self.set_many)(data, timeout, version)
+        steps, names = self._setting_many(data, timeout, version)
+        return [] if steps is None else [names[name] for name in (await self._arun(steps)).value]
 
-    async def adelete_many(self, keys: Any, version: Any = None) -> None:
-        await sync_to_async(self.delete_many)(keys, version)
+    async def adelete(self, key: Any, version: Any = None) -> bool:
+        return bool((await self._arun(self._deleting(key, version))).value)
+
+    async def adelete_many(self, keys: Iterable[Any], version: Any = None) -> None:
+        steps = self._deleting_many(keys, version)
+        if steps is not None:
+            await self._arun(steps)
+
+    async def aclear(self) -> None:
+        await self._arun(self._clearing())
+
+    async def aadd(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> bool:
+        return bool((await self._arun(self._adding(key, value, timeout, version))).value)
+
+    async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
+        return bool((await self._arun(self._touching(key, timeout, version))).value)
+
+    async def aincr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
+        steps = self._increasing(key, delta, version)
+        return self._counted(await self._arun(steps, CounterUnavailable))
+
+    async def adecr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
+        steps = self._decreasing(key, delta, version)
+        return self._counted(await self._arun(steps, CounterUnavailable))
 
     async def aget_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> Any:
-        return await sync_to_async(self.get_or_set)(key, default, timeout, version)
+        """As `get_or_set`; what `default` returns is awaited if it can be."""
+        flights = registry.flights
+        landed = flights.landed
+        value = await self.aget(key, MISSING, version)
+        if value is not MISSING:
+            return value
+        plan = self._plan()
+        name, number = plan.keys.name(key, version)
+        token = registry.generations.token
+        if not callable(default):
+            steps = self._keeping(name, default, timeout, number, token(name))
+            return (await self._arun(steps)).value
 
-    async def aincr_version(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
-        return await sync_to_async(self.incr_version)(key, delta, version)
+        async def compute(flight: Flight) -> Any:
+            if flights.landed != landed:  # perhaps this very key: look again
+                found = await self._arun(plan.chain.get(name, number))
+                if found.kind is Kind.HIT:
+                    return found.value
+            before = token(name)
+            value = default()
+            if inspect.isawaitable(value):
+                value = await value
+            if flight.outdated:
+                return value
+            steps = self._keeping(name, value, timeout, number, before, flight)
+            return (await self._arun(steps)).value
 
-    async def adecr_version(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
-        return await sync_to_async(self.decr_version)(key, delta, version)
+        return await flights.arun((plan.config.layers, str(name), str(number)), compute, remaining)
+
+    def _nearest(self, key: Any, version: Any) -> tuple[Any, Outcome | None]:
+        """Return the nearest layer's hit, else MISSING and its outcome if it was asked, in place."""
+        raise NotImplementedError
+
+    async def _arun(  # noqa: C901 - the sync driver, and how a task ends
+        self,
+        steps: Steps,
+        unavailable: type[CacheUnavailable] = CacheUnavailable,
+        ending: BaseException | None = None,
+    ) -> Outcome:
+        """Make the calls that `steps` ask for and return their outcome; the async driver.
+
+        A task that is to end, by `ending`, waits for no layer any more: those that could keep it
+        waiting take note of what they miss.
+        """
+        plan = self._made_plan or self._plan()
+        layers, raws = plan.layers, plan.raws
+        try:
+            index, operation, args = next(steps)
+            while True:
+                layer = layers[index]
+                try:
+                    if layer.in_place:
+                        outcome = layer.execute(raws[index], operation, args)
+                    elif ending is None or operation is operations.missed:
+                        outcome = await layer.aexecute(operation, args)
+                    else:
+                        outcome = await layer.aexecute(operations.missed, (operation, args))
+                except BaseException as error:  # noqa: BLE001 - raised again by the steps
+                    if interrupts(error):
+                        ending = error
+                    index, operation, args = steps.throw(_cancelled(error))
+                else:
+                    index, operation, args = steps.send(outcome)
+        except StopIteration as end:
+            result: tuple[Outcome, Unanswered] = end.value
+        except BaseException as error:
+            if getgeneratorstate(steps) == GEN_SUSPENDED:  # interrupted between two calls
+                await self._arun(after(error, steps), ending=error)
+            if isinstance(ending, GeneratorExit):
+                raise ending from None
+            raise
+        outcome, unanswered = result  # type: ignore[possibly-undefined]  # no other way out
+        if unanswered and plan.raises:
+            plan.raise_unavailable(unanswered, unavailable)
+        return outcome
+
+
+def after(error: BaseException, steps: Steps) -> Steps:
+    """Return what `steps` have left to do when `error` ends them; they raise it again."""
+    call = steps.throw(error)
+    while True:
+        call = steps.send((yield call))
+
+
+def _cancelled(error: BaseException) -> BaseException:
+    """Return what ends the steps: a generator that is told to exit could do nothing more."""
+    return asyncio.CancelledError() if isinstance(error, GeneratorExit) else error

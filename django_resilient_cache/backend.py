@@ -13,7 +13,7 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from django_resilient_cache import operations
-from django_resilient_cache.async_api import AsyncByThread
+from django_resilient_cache.async_api import AsyncApi, after
 from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.chain import Steps, Unanswered
 from django_resilient_cache.deadline import remaining
@@ -23,11 +23,10 @@ from django_resilient_cache.layer import Layer
 from django_resilient_cache.operations import MISSING
 from django_resilient_cache.outcome import MISS, Kind, Outcome
 from django_resilient_cache.plan import Plan
-from django_resilient_cache.planned import Planned
 from django_resilient_cache.registry import registry
 
 
-class ResilientCache(AsyncByThread, Planned):
+class ResilientCache(AsyncApi):
     """A chain of other configured aliases, nearest first, the authority last.
 
     Constructing one never raises: mistakes in the settings are reported by `manage.py check` and
@@ -45,6 +44,10 @@ class ResilientCache(AsyncByThread, Planned):
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
         """Return the value of the nearest layer that has it, else `default`."""
+        found, first = self._nearest(key, version)
+        return found if found is not MISSING else self._get(key, default, version, first)
+
+    def _nearest(self, key: Any, version: Any) -> tuple[Any, Outcome | None]:
         first = None
         if (short := self._short) is not None:
             near, breaker, near_get, default_version, room = short
@@ -69,10 +72,10 @@ class ResilientCache(AsyncByThread, Planned):
                         permit.success()
                     if value is not MISSING:
                         near.hits += 1
-                        return value
+                        return value, None
                     near.misses += 1
                     first = MISS
-        return self._get(key, default, version, first)
+        return MISSING, first
 
     def _get(self, key: Any, default: Any, version: Any, first: Outcome | None) -> Any:
         plan = self._made_plan or self._plan()
@@ -90,19 +93,12 @@ class ResilientCache(AsyncByThread, Planned):
 
     def has_key(self, key: Any, version: Any = None) -> bool:
         """Return whether the nearest layer that answers yes, or else the authority, has the key."""
-        plan = self._plan()
-        return self._run(plan.chain.has_key(*plan.keys.resolve(key, version))).kind is Kind.HIT
+        return self._run(self._having(key, version)).kind is Kind.HIT
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """Return the entries found: one call per layer, for the keys still missing."""
-        plan = self._plan()
-        names, version = plan.keys.resolve_many(keys, version)
-        if not names:
-            return {}
-        found = self._run(plan.chain.get_many(list(names), version)).value or {}
-        return (
-            {names[name]: value for name, value in found.items()} if plan.keys.composes else found
-        )
+        steps, names = self._getting_many(keys, version)
+        return {} if steps is None else self._found(names, self._run(steps))
 
     # Writing
 
@@ -110,44 +106,28 @@ class ResilientCache(AsyncByThread, Planned):
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> None:
         """Write the entry to every layer, authority first; `timeout` in seconds."""
-        plan = self._plan()
-        key, version = plan.keys.resolve(key, version)
-        registry.flights.outdate((key,), version)
-        self._run(plan.chain.set(key, value, plan.timeout(timeout), version))
+        self._run(self._setting(key, value, timeout, version))
 
     def set_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> list[Any]:
         """Write the entries to every layer; return the keys that no layer took."""
-        plan = self._plan()
-        values = dict(data.items())
-        names, version = plan.keys.resolve_many(values, version)
-        if not names:
-            return []
-        registry.flights.outdate(names, version)
-        entries = {name: values[key] for name, key in names.items()}
-        outcome = self._run(plan.chain.set_many(entries, plan.timeout(timeout), version))
-        return [names[name] for name in outcome.value]
+        steps, names = self._setting_many(data, timeout, version)
+        return [] if steps is None else [names[name] for name in self._run(steps).value]
 
     def delete(self, key: Any, version: Any = None) -> bool:
         """Delete from every layer; return the authority's word, else the next one's."""
-        plan = self._plan()
-        key, version = plan.keys.resolve(key, version)
-        registry.flights.outdate((key,), version)
-        return bool(self._run(plan.chain.delete(key, version)).value)
+        return bool(self._run(self._deleting(key, version)).value)
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> None:
         """Delete from every layer."""
-        plan = self._plan()
-        names, version = plan.keys.resolve_many(keys, version)
-        if names:
-            registry.flights.outdate(names, version)
-            self._run(plan.chain.delete_many(list(names), version))
+        steps = self._deleting_many(keys, version)
+        if steps is not None:
+            self._run(steps)
 
     def clear(self) -> None:
         """Clear every layer."""
-        registry.flights.outdate()
-        self._run(self._plan().chain.clear())
+        self._run(self._clearing())
 
     # Decided by the authority
 
@@ -155,15 +135,11 @@ class ResilientCache(AsyncByThread, Planned):
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> bool:
         """Write the entry if the authority does not have the key; False also without its answer."""
-        plan = self._plan()
-        key, version = plan.keys.resolve(key, version)
-        return bool(self._run(plan.chain.add(key, value, plan.timeout(timeout), version)).value)
+        return bool(self._run(self._adding(key, value, timeout, version)).value)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Give the entry a new TTL; False if it is missing, also without the authority's answer."""
-        plan = self._plan()
-        key, version = plan.keys.resolve(key, version)
-        return bool(self._run(plan.chain.touch(key, plan.timeout(timeout), version)).value)
+        return bool(self._run(self._touching(key, timeout, version)).value)
 
     def incr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
         """Return the value increased by `delta`.
@@ -171,24 +147,18 @@ class ResilientCache(AsyncByThread, Planned):
         Raises ValueError if the key is missing, and CacheUnavailable, which is one too, without
         the authority's answer.
         """
-        plan = self._plan()
-        key, version = plan.keys.resolve(key, version)
-        registry.flights.outdate((key,), version)
-        return self._count(plan.chain.incr(key, delta, version))
+        return self._counted(self._run(self._increasing(key, delta, version), CounterUnavailable))
 
     def decr(self, key: Any, delta: Any = 1, version: Any = None) -> Any:
         """Return the value decreased by `delta`; raises as `incr` does."""
-        plan = self._plan()
-        key, version = plan.keys.resolve(key, version)
-        registry.flights.outdate((key,), version)
-        return self._count(plan.chain.decr(key, delta, version))
+        return self._counted(self._run(self._decreasing(key, delta, version), CounterUnavailable))
 
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> Any:
         """Return the entry, or `default` (called, if it can be) after writing it.
 
-        One computation per key and process: other threads wait for it, no longer than their own
+        One computation per key and process: others wait for it, no longer than their own
         `deadline()`, and get copies.  Without the authority the layers above keep the value.
         """
         flights = registry.flights
@@ -196,45 +166,25 @@ class ResilientCache(AsyncByThread, Planned):
         value = self.get(key, MISSING, version)
         if value is not MISSING:
             return value
-        if not callable(default):
-            return self._keep(key, default, timeout, version)
-
         plan = self._plan()
         name, number = plan.keys.name(key, version)
+        token = registry.generations.token
+        if not callable(default):
+            steps = self._keeping(name, default, timeout, number, token(name))
+            return self._run(steps).value
 
         def compute(flight: Flight) -> Any:
             if flights.landed != landed:  # perhaps this very key: look again
                 found = self._run(plan.chain.get(name, number))
                 if found.kind is Kind.HIT:
                     return found.value
-            return self._keep(key, default, timeout, version, flight)
-
-        return flights.run((plan.config.layers, str(name), str(number)), compute, remaining)
-
-    def _keep(
-        self, key: Any, value: Any, timeout: Any, version: Any, flight: Flight | None = None
-    ) -> Any:
-        """Add what was missing, and return what is there then.
-
-        `flight`: `value` is called for it; a change in this process meanwhile is not undone.  What
-        was computed is returned, whether or not a layer could keep it.
-        """
-        plan = self._plan()
-        name, number = plan.keys.name(key, version)
-        token = registry.generations.token(name)
-        if flight is not None:
-            value = value()
+            before = token(name)
+            value = default()
             if flight.outdated:
                 return value
-        steps = plan.chain.add(name, value, plan.timeout(timeout), number, token)
-        outcome = self._run(steps, None)
-        if outcome.answered and not outcome.value:  # another process was quicker
-            quicker = self._run(plan.chain.get(name, number), None)
-            return quicker.value if quicker.kind is Kind.HIT else value
-        if flight is not None and flight.outdated:
-            registry.flights.outdate((name,), number)
-            self._run(plan.chain.delete(name, number), None)
-        return value
+            return self._run(self._keeping(name, value, timeout, number, before, flight)).value
+
+        return flights.run((plan.config.layers, str(name), str(number)), compute, remaining)
 
     # Making the calls
 
@@ -243,18 +193,15 @@ class ResilientCache(AsyncByThread, Planned):
         if plan is None:
             plan = super()._plan()
             near, raw, keys = plan.layers[0], plan.raws[0], plan.keys
-            if raw is not None:
+            if raw is not None and near.in_place:
                 near_get = keys.composing(raw.get)
                 self._short = near, near.breaker, near_get, keys.version, keys.room
         return plan
 
-    def _run(
-        self, steps: Steps, unavailable: type[CacheUnavailable] | None = CacheUnavailable
-    ) -> Outcome:
+    def _run(self, steps: Steps, unavailable: type[CacheUnavailable] = CacheUnavailable) -> Outcome:
         """Make the calls that `steps` ask for and return their outcome; the sync driver.
 
-        `unavailable`: what is raised under "raise" where the authority did not answer; None:
-        nothing is.
+        `unavailable`: what is raised under "raise" where the authority did not answer.
         """
         plan = self._made_plan or self._plan()
         layers, raws = plan.layers, plan.raws
@@ -271,23 +218,9 @@ class ResilientCache(AsyncByThread, Planned):
             result: tuple[Outcome, Unanswered] = end.value
         except BaseException as error:
             if getgeneratorstate(steps) == GEN_SUSPENDED:  # interrupted between two calls
-                self._run(_after(error, steps))
+                self._run(after(error, steps))
             raise
         outcome, unanswered = result  # type: ignore[possibly-undefined]  # no other way out
-        if unanswered and plan.raises and unavailable is not None:
+        if unanswered and plan.raises:
             plan.raise_unavailable(unanswered, unavailable)
         return outcome
-
-    def _count(self, steps: Steps) -> Any:
-        outcome = self._run(steps, CounterUnavailable)
-        if not outcome.answered:
-            plan = self._plan()
-            plan.raise_unavailable([(plan.chain.authority, outcome)], CounterUnavailable)
-        return outcome.value
-
-
-def _after(error: BaseException, steps: Steps) -> Steps:
-    """Return what `steps` have left to do when `error` ends them; they raise it again."""
-    call = steps.throw(error)
-    while True:
-        call = steps.send((yield call))

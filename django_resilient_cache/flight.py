@@ -6,14 +6,18 @@ leaves at its own deadline, does not inherit the leader's error, and gets a copy
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
 from django_resilient_cache.interruption import interrupts
+from django_resilient_cache.limits.loops import Bell
 
 T = TypeVar("T")
 
@@ -37,16 +41,30 @@ _LONGEST_WAIT = 5.0
 class Flight:
     """One computation."""
 
-    __slots__ = ("done", "outdated", "result", "until", "waiters")
+    __slots__ = ("_bells", "done", "outdated", "result", "until", "waiters")
 
     def __init__(self) -> None:
         self.done = threading.Event()
+        self._bells: deque[Bell] = deque()
         self.waiters = 0
         self.result: bytes | None = None
         #: Whether the entry was changed since it began: the result is older than that.
         self.outdated = False
         #: When nobody waits for it any longer, on the monotonic clock.
         self.until = time.monotonic() + _LONGEST_WAIT
+
+    def end(self) -> None:
+        """Let all go on that wait."""
+        self.done.set()
+        while self._bells:
+            with suppress(IndexError):
+                self._bells.popleft().ring()
+
+    async def ended(self, seconds: float) -> bool:
+        """Wait for at most `seconds`; return whether it ended."""
+        bell = Bell()
+        self._bells.append(bell)
+        return self.done.is_set() or await bell.wait(seconds)
 
 
 class Flights:
@@ -61,18 +79,46 @@ class Flights:
         `left` tells how many seconds the caller may wait for the other one (None: no end); after
         that, or where the other one failed, this caller computes itself.
         """
-        turns = 0 if _leading.get() else _PATIENCE
+        # Who is called from an event loop waits for nobody: it might be another task of that loop.
+        turns = 0 if _leading.get() or _runs_a_loop() else _PATIENCE
         while True:
             flight = Flight()
             about = key if turns > 0 else (*key, flight)  # alone: no other caller asks for that
             try:
                 other = self._join(about, flight)
                 if other is flight:
-                    return self._lead(about, flight, compute)
+                    with _as_leader():
+                        value = compute(flight)
+                    return self._handed_on(about, flight, value)
             finally:
                 self._land(about, flight)
             turns -= 1
             if not other.done.wait(_shorter(left(), other.until - time.monotonic())):
+                turns = 0
+            elif other.result is not None:
+                return pickle.loads(other.result)  # type: ignore[no-any-return]  # noqa: S301 - own bytes
+
+    async def arun(
+        self,
+        key: Key,
+        compute: Callable[[Flight], Awaitable[T]],
+        left: Callable[[], float | None],
+    ) -> T:
+        """As `run`, for tasks; those and threads wait for each other's computations alike."""
+        turns = 0 if _leading.get() else _PATIENCE
+        while True:
+            flight = Flight()
+            about = key if turns > 0 else (*key, flight)
+            try:
+                other = self._join(about, flight)
+                if other is flight:
+                    with _as_leader():
+                        value = await compute(flight)
+                    return self._handed_on(about, flight, value)
+            finally:
+                self._land(about, flight)
+            turns -= 1
+            if not await other.ended(_shorter(left(), other.until - time.monotonic())):
                 turns = 0
             elif other.result is not None:
                 return pickle.loads(other.result)  # type: ignore[no-any-return]  # noqa: S301 - own bytes
@@ -100,13 +146,8 @@ class Flights:
         #: Flights that have ended: a caller can tell whether one did since its own miss.
         self.landed = 0
 
-    def _lead(self, key: Key, flight: Flight, compute: Callable[[Flight], T]) -> T:
-        led = _leading.get()
-        try:  # here already: an interruption may come at once
-            _leading.set(True)
-            value = compute(flight)
-        finally:
-            _leading.set(led)
+    def _handed_on(self, key: Key, flight: Flight, value: T) -> T:
+        """Leave copies of the leader's value to those who wait."""
         self._leave(key, flight)
         if flight.waiters:
             flight.result = _copy(value)
@@ -115,7 +156,7 @@ class Flights:
     def _land(self, key: Key, flight: Flight) -> None:
         """End a flight, whether or not it ever began."""
         self._leave(key, flight)
-        flight.done.set()
+        flight.end()
 
     def _leave(self, key: Key, flight: Flight) -> None:
         """Let nobody join any more."""
@@ -141,6 +182,20 @@ def _copy(value: object) -> bytes | None:
         if interrupts(error):
             raise
         return None
+
+
+@contextmanager
+def _as_leader() -> Iterator[None]:
+    led = _leading.get()
+    try:  # here already: an interruption may come at once
+        _leading.set(True)
+        yield
+    finally:
+        _leading.set(led)
+
+
+def _runs_a_loop() -> bool:
+    return asyncio._get_running_loop() is not None
 
 
 def _shorter(one: float | None, other: float) -> float:

@@ -15,6 +15,7 @@ from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.deadline import remaining
 from django_resilient_cache.exceptions import CircuitOpenError, OperationTimeout
 from django_resilient_cache.limits import Expired, Limit, NoPlace, abandoned_by
+from django_resilient_cache.limits.tasks import AwaitedLimit
 from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.reports import Reports
 from django_resilient_cache.states import State
@@ -36,6 +37,7 @@ class Guard:
     """
 
     __slots__ = (
+        "_awaited",
         "_clock",
         "_limit",
         "_reports",
@@ -48,6 +50,7 @@ class Guard:
         "done",
         "failures",
         "hits",
+        "in_place",
         "misses",
         "nearest",
         "rejected",
@@ -59,6 +62,7 @@ class Guard:
         config: LayerConfig,
         limit: Limit,
         *,
+        awaited: AwaitedLimit | None = None,
         transactions: Transactions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,10 +70,13 @@ class Guard:
         self.config = config
         #: Whether there is no limit to keep: the caller's own instance is called in place.
         self.direct = limit.strategy == "direct"
+        #: Whether it is called in place from an event loop too.
+        self.in_place = self.direct and awaited is None
         #: Whether it is the nearest layer of some chain, and so speaks to callers of their keys.
         self.nearest = conf.is_nearest(config.alias)
         self._clock = clock
         self._limit = limit
+        self._awaited = awaited
         self._seconds = config.operation_timeout
         self._transactions = transactions
         self._reports = Reports(config.alias, clock)
@@ -106,16 +113,37 @@ class Guard:
                 outcome = operation(raw, *args)
             else:
                 outcome = self._within_limit(operation, args, permit)
-        except Exception as error:  # noqa: BLE001 - judged: passed on or counted
-            outcome = self.judged(error, operation.__name__, permit)
-            if outcome.kind is Kind.FAILED:
-                outcome.abandoned = abandoned_by(error)
-            return outcome
-        except BaseException:
-            permit.release()
-            raise
+        except BaseException as error:  # noqa: BLE001 - judged: passed on or counted
+            return self._raised(error, operation, permit)
         if self._counts(outcome) and (breaker.uneasy or permit.trial):
             permit.success()
+        return outcome
+
+    async def aattempt(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> Outcome:
+        """As `attempt`, while the event loop goes on; for a layer that is not called in place."""
+        breaker = self.breaker
+        permit = breaker.try_acquire()
+        if permit is None:
+            self.rejected += 1
+            return REJECTED
+        try:
+            outcome = await self._awaited_within_limit(operation, args, permit)
+        except BaseException as error:  # noqa: BLE001 - judged: passed on or counted
+            return self._raised(error, operation, permit)
+        if self._counts(outcome) and (breaker.uneasy or permit.trial):
+            permit.success()
+        return outcome
+
+    def _raised(
+        self, error: BaseException, operation: Callable[..., Outcome], permit: Permit
+    ) -> Outcome:
+        """Return what the exception that ended a call means; raise it again if it is the caller's."""
+        if not isinstance(error, Exception):
+            permit.release()
+            raise error
+        outcome = self.judged(error, operation.__name__, permit)
+        if outcome.kind is Kind.FAILED:
+            outcome.abandoned = abandoned_by(error)
         return outcome
 
     def _counts(self, outcome: Outcome) -> bool:
@@ -166,10 +194,14 @@ class Guard:
     def after_fork(self) -> None:
         """Keep what is known, let go of what belongs to the parent."""
         self._limit.after_fork()
+        if self._awaited is not None:
+            self._awaited.after_fork()
 
     def close(self) -> None:
         """Let go of connections and threads."""
         self._limit.close()
+        if self._awaited is not None:
+            self._awaited.close()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state and the counters as plain values; times in seconds."""
@@ -204,29 +236,57 @@ class Guard:
             raw = self._transactions.in_place()
             if raw is not None:
                 return operation(raw, *args)
-        budget = self._seconds
-        left = remaining()
-        if left is not None and (budget is None or left < budget):
-            budget = left
+        budget = self._budget()
         if budget is not None and budget <= 0:
-            permit.release()
-            return self._timed_out(operation, "nothing was left of the caller's deadline")
+            return self._exhausted(operation, permit)
         try:
             return self._limit.call(operation, args, budget, trial=permit.trial)
         except Expired as expired:
-            assert budget is not None  # noqa: S101 - without a budget nothing expires
             return self._expired(operation, permit, budget, expired)
         except NoPlace:
-            outcome = self._timed_out(operation, "no thread was free")
-            if permit.trial:
-                permit.failure(outcome.error)
-            else:
-                permit.release()
-            return outcome
+            return self._no_place(operation, permit)
+
+    async def _awaited_within_limit(
+        self, operation: Callable[..., Outcome], args: tuple[Any, ...], permit: Permit
+    ) -> Outcome:
+        assert self._awaited is not None  # noqa: S101 - else it is called in place
+        # Without a limit it is asked however little the caller has left, as in sync code.
+        budget = None if self.direct else self._budget()
+        if budget is not None and budget <= 0:
+            return self._exhausted(operation, permit)
+        try:
+            return await self._awaited.acall(operation, args, budget, trial=permit.trial)
+        except Expired as expired:
+            return self._expired(operation, permit, budget, expired)
+        except NoPlace:
+            return self._no_place(operation, permit)
+
+    def _budget(self) -> float | None:
+        """Return the seconds that a call may take; None: as many as it needs."""
+        budget = self._seconds
+        left = remaining()
+        return left if left is not None and (budget is None or left < budget) else budget
+
+    def _exhausted(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
+        permit.release()
+        return self._timed_out(operation, "nothing was left of the caller's deadline")
+
+    def _no_place(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
+        outcome = self._timed_out(operation, "no thread was free")
+        if permit.trial:
+            permit.failure(outcome.error)
+        else:
+            permit.release()
+        return outcome
 
     def _expired(
-        self, operation: Callable[..., Outcome], permit: Permit, budget: float, expired: Expired
+        self,
+        operation: Callable[..., Outcome],
+        permit: Permit,
+        budget: float | None,
+        expired: Expired,
     ) -> Outcome:
+        assert budget is not None  # noqa: S101 - without a budget nothing expires
         limit = self._seconds
         cut = limit is None or budget < limit
         outcome = self._timed_out(

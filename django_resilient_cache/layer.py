@@ -59,13 +59,27 @@ class Layer(Guard):
                 return Outcome(Kind.DONE)
             return self.attempt(raw, operation, args)
         try:
-            outcome = self._noted(operation, args, self.attempt(raw, operation, args), mark)
+            return self._noted(operation, args, self.attempt(raw, operation, args), mark)
         except BaseException as error:
-            self._books.lives(operation, args)
-            if interrupts(error):  # else the caller's own mistake, or an answer in this form
-                self._books.unconfirmed(operation, args, abandoned_by(error))
+            self._ended_early(error, operation, args)
             raise
-        return outcome
+
+    async def aexecute(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> Outcome:
+        """As `execute`, while the event loop goes on; for a layer that is not called in place."""
+        if operation is operations.missed:
+            return self.execute(None, operation, args)
+        mark = self.ledger.mark
+        if not self.ledger.trusted:
+            answer, args = self._answer(operation, args, in_passing=False)
+            if answer is not None:
+                return answer
+        if operation not in changes.CHANGES:
+            return await self.aattempt(operation, args)
+        try:
+            return self._noted(operation, args, await self.aattempt(operation, args), mark)
+        except BaseException as error:
+            self._ended_early(error, operation, args)
+            raise
 
     def repair(self, most: int = REPAIR_BATCH) -> bool:
         """Make up for what was missed, up to `most` keys; return whether more can be done now.
@@ -134,12 +148,27 @@ class Layer(Guard):
             self._books.missed(operation, args)
         return outcome
 
+    def _ended_early(
+        self, error: BaseException, operation: Callable[..., Outcome], args: tuple[Any, ...]
+    ) -> None:
+        """Keep the books of a change that raised `error`."""
+        self._books.lives(operation, args)
+        if interrupts(error):  # else the caller's own mistake, or an answer in this form
+            self._books.unconfirmed(operation, args, abandoned_by(error))
+
     def _answer(
-        self, operation: Callable[..., Outcome], args: tuple[Any, ...]
+        self,
+        operation: Callable[..., Outcome],
+        args: tuple[Any, ...],
+        *,
+        in_passing: bool = True,
     ) -> tuple[Outcome | None, tuple[Any, ...]]:
-        """Return the answer where the layer is not to be asked, else what to ask it."""
+        """Return the answer where the layer is not to be asked, else what to ask it.
+
+        `in_passing`: whether a repair may be made on the way, where no agent can run.
+        """
         agent.attend()
-        if agent.stalled:
+        if in_passing and agent.stalled:
             self._repair_in_passing(operation, args)
         if self._away():  # comes before what it would not be asked for
             if operation in changes.ASKING:

@@ -17,7 +17,7 @@ from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.flight import Flights
 from django_resilient_cache.generations import Generations
 from django_resilient_cache.layer import Layer
-from django_resilient_cache.limits.choice import make_limit
+from django_resilient_cache.limits.choice import make_awaited, make_limit
 from django_resilient_cache.transactions import Transactions
 
 logger = logging.getLogger("django_resilient_cache")
@@ -91,8 +91,9 @@ class Registry:
     def _make(alias: str) -> Layer:
         config = conf.layer_config(alias)
         limit = make_limit(config)
+        awaited = make_awaited(config, limit)
         transactions = Transactions(alias) if config.family == "database" else None
-        return Layer(config, limit, transactions=transactions)
+        return Layer(config, limit, awaited=awaited, transactions=transactions)
 
 
 class Breakers(Mapping[str, CircuitBreaker]):

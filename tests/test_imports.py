@@ -59,6 +59,7 @@ ORDER = (
     "keys",
     "plan",
     "planned",
+    "asking",
     "async_api",
     "backend",
     # around it

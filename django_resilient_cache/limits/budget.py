@@ -11,8 +11,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from .loops import Waits
+
 T = TypeVar("T")
-U = TypeVar("U")
 
 #: A pause this long when the processor is offered to others means that this process is starved.
 STARVED_AFTER = 0.002
@@ -27,12 +28,14 @@ class Budget:
     `connecting`: the budget belongs to a helper that sets up a connection.
     `error`: the error of the client that was retried last.
     `socket`: the guarded socket that was used last.
+    `waits`: how the call waits where an event loop runs it; None: it blocks its thread.
     """
 
-    __slots__ = ("asked", "connecting", "ends", "error", "socket", "waited")
+    __slots__ = ("asked", "connecting", "ends", "error", "socket", "waited", "waits")
 
-    def __init__(self, ends: float) -> None:
+    def __init__(self, ends: float, waits: Waits | None = None) -> None:
         self.ends = ends
+        self.waits = waits
         self.asked = 0.0
         self.waited = 0.0
         self.connecting = False
@@ -68,10 +71,10 @@ class Interruption(BaseException):
         self.error = error
 
 
-def waited(wait: Callable[[T], U], seconds: T) -> U:
-    """Return what ``wait(seconds)`` does, which raises nothing of its own."""
+def waited(wait: Callable[..., T], *args: Any) -> T:
+    """Return what ``wait(*args)`` does, which raises nothing of its own."""
     try:
-        return wait(seconds)
+        return wait(*args)
     except Exception as error:
         if armed.get() is None:
             raise

@@ -7,10 +7,11 @@ import logging
 from django.core.cache import caches
 
 from django_resilient_cache import conf
-from django_resilient_cache.limits import Limit
+from django_resilient_cache.limits import Limit, loops
 from django_resilient_cache.limits.direct import DirectLimit, OwnDirectLimit
 from django_resilient_cache.limits.memcached import strange_client as _strange_client
 from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
+from django_resilient_cache.limits.tasks import AwaitedLimit, SocketsOnThreads, WithTheOrm
 from django_resilient_cache.limits.threads import ThreadLimit
 
 logger = logging.getLogger("django_resilient_cache")
@@ -29,7 +30,7 @@ def make_limit(config: conf.LayerConfig) -> Limit:
         own = config.family in MEMCACHED
         return OwnDirectLimit(config.alias) if own else DirectLimit(config.alias)
     if strategy == "sockets":
-        return SocketsLimit(config.alias)
+        return SocketsLimit(config.alias, config.max_concurrency)
     if reason is not None:
         logger.warning(
             "%r is called on threads, not limited on its sockets: %s", config.alias, reason
@@ -47,6 +48,24 @@ def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
         return "thread", None
     reason = unsupported(config.alias)
     return ("thread", reason) if reason else ("sockets", None)
+
+
+#: The families that are called in an event loop as they are: nothing there waits for a server.
+IN_PLACE = frozenset({"local_memory", "file", "dummy"})
+
+
+def make_awaited(config: conf.LayerConfig, limit: Limit) -> AwaitedLimit | None:
+    """Return how the layer is called from an event loop; None: in place."""
+    if isinstance(limit, ThreadLimit):
+        return limit
+    if isinstance(limit, SocketsLimit) and loops.AVAILABLE:
+        return limit
+    threads = ThreadLimit(config.alias, config.max_concurrency)
+    if isinstance(limit, SocketsLimit):
+        return SocketsOnThreads(limit, threads)
+    if config.family in IN_PLACE:
+        return None
+    return WithTheOrm(config.alias) if config.family == "database" else threads
 
 
 def strange_client(config: conf.LayerConfig) -> str | None:

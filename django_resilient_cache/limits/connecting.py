@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
 from .budget import STARVED_AFTER, Budget, armed, expiry, starvation, waited
+from .loops import Bell
 
 #: Seconds for name lookup, TCP, TLS and greeting together.
 CONNECT_SECONDS = 1.0
@@ -25,6 +26,8 @@ class Attempt:
         self._connect = connect
         self._seconds = seconds
         self._over = threading.Event()
+        #: Tasks that wait for the end.
+        self._tasks: deque[Bell] = deque()
         self._then: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.budget = Budget(0.0)
@@ -40,7 +43,7 @@ class Attempt:
 
     def run(self) -> None:
         if self._then is not None:  # given up while it waited for a helper
-            self._over.set()
+            self._end()
             return
         self.budget.ends = monotonic() + self._seconds
         token = armed.set(self.budget)
@@ -50,8 +53,14 @@ class Attempt:
             self.error = error
         finally:
             armed.reset(token)
-            self._over.set()
+            self._end()
             self._follow_up()
+
+    def _end(self) -> None:
+        self._over.set()
+        while self._tasks:
+            with suppress(IndexError):
+                self._tasks.popleft().ring()
 
     def _follow_up(self) -> None:
         if self._then is not None:
@@ -66,12 +75,23 @@ class Attempt:
     def wait(self, budget: Budget) -> None:
         """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
         joined = monotonic()
-        if not waited(self._over.wait, max(0.0, budget.ends - joined)):
+        left = max(0.0, budget.ends - joined)
+        waits = budget.waits
+        if waits is None:
+            over = waited(self._over.wait, left)
+        else:
+            over = waited(waits.result, self._awaited(left))
+        if not over:
             budget.error = self.budget.error or budget.error
             raise expiry(budget, self._given(joined))
         budget.waited += monotonic() - joined
         if self.error is not None:
             raise self.error
+
+    async def _awaited(self, left: float) -> bool:
+        bell = Bell()
+        self._tasks.append(bell)
+        return self.done or await bell.wait(left)
 
     def _given(self, joined: float) -> float:
         """Return for how many seconds since `joined` the other side was awaited."""

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from .budget import Budget, Interruption, armed, expiry, waited
+from .loops import Waits
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ABORT = struct.pack("ii", 1, 0)
@@ -178,8 +179,12 @@ class GuardedSocket:
             # The straight path of nearly all answers; all the rest is for `_receive_within`.
             left = budget.ends - now
             if 0.0 < left < self._longest and now - self.asked < _LATE:
+                waits = budget.waits
                 try:
-                    self._poll(left * 1000)
+                    if waits is None:
+                        self._poll(left * 1000)
+                    else:
+                        waits.until_readable(self._sock.fileno(), left)
                 except Exception as error:  # noqa: BLE001 - from outside: it raises none itself
                     raise Interruption(error) from None
                 try:
@@ -199,8 +204,8 @@ class GuardedSocket:
         waits = not self._eager and now - self.asked < _LATE
         while True:
             left = ends - now
-            if left > 0.0 and waits:
-                waited(self._poll, left * 1000 if left < inf else None)
+            if waits:
+                self._until_readable(left)
             waits = True
             try:
                 return receive(*args)
@@ -226,10 +231,24 @@ class GuardedSocket:
                 if left <= 0.0:
                     raise self._ended(budget, ends - start) from None
                 if isinstance(error, ssl.SSLWantReadError):
-                    waited(self._poll, left * 1000 if left < inf else None)
+                    self._until_readable(left)
+
+    def _until_readable(self, left: float) -> None:
+        if left <= 0.0:
+            return
+        waits = _loop_of(armed.get())
+        if waits is not None:
+            waited(waits.until_readable, self._sock.fileno(), left)
+        else:
+            waited(self._poll, left * 1000 if left < inf else None)
 
     def _until_writable(self, left: float) -> None:
-        if left > 0.0:
+        if left <= 0.0:
+            return
+        waits = _loop_of(armed.get())
+        if waits is not None:
+            waited(waits.until_writable, self._sock.fileno(), left)
+        else:
             events = select.poll()
             events.register(self._sock, select.POLLOUT)
             waited(events.poll, left * 1000 if left < inf else None)
@@ -242,3 +261,7 @@ class GuardedSocket:
     def _expired(self, budget: Budget, certain: float) -> BaseException:
         self.abort()
         return expiry(budget, certain)
+
+
+def _loop_of(budget: Budget | None) -> Waits | None:
+    return None if budget is None else budget.waits

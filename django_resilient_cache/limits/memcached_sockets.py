@@ -15,9 +15,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from .budget import armed, expiry, waited
+from .budget import Budget, armed, expiry, waited
 from .connecting import Helpers, SetUpAside, in_time
 from .guarded_socket import GuardedSocket
+from .loops import Places
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
 _Client: Any = object
@@ -83,6 +84,8 @@ class Connections:
         #: Changes with `clear`.
         self.era = object()
         self._places = None if most is None else threading.Semaphore(most)
+        #: Tasks that wait for a place.
+        self._tasks = Places()
 
     def get_and_release(self, destroy_on_fail: bool = False) -> _Loan:
         return _Loan(self)
@@ -105,6 +108,7 @@ class Connections:
             client.close()
         if self._places is not None:
             self._places.release()
+            self._tasks.freed()
 
     def wait_for_place(self) -> None:
         """Wait until one more client may be taken, as long as that may take."""
@@ -114,9 +118,21 @@ class Connections:
         if budget is None:
             self._places.acquire()
             return
-        left = max(0.0, budget.ends - monotonic())
-        if not waited(partial(self._places.acquire, True), left):
+        if budget.waits is None:
+            left = max(0.0, budget.ends - monotonic())
+            found = waited(partial(self._places.acquire, True), left)
+        else:
+            found = waited(budget.waits.result, self._found(self._places, budget))
+        if not found:
             raise expiry(budget, 0.0)
+
+    async def _found(self, places: threading.Semaphore, budget: Budget) -> bool:
+        with self._tasks.queue() as turn:
+            while not places.acquire(blocking=False):
+                left = budget.ends - monotonic()
+                if left <= 0.0 or not await turn.comes(left):
+                    return places.acquire(blocking=False)
+        return True
 
 
 class _Loan:

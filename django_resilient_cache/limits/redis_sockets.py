@@ -14,9 +14,10 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
-from .budget import Expiry, armed, expiry
+from .budget import Budget, Expiry, armed, expiry, waited
 from .connecting import Helpers, SetUpAside, in_time
 from .guarded_socket import GuardedSocket
+from .loops import Places, Waits
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
 _Client: Any = object
@@ -42,6 +43,9 @@ class BudgetedBackoff:
             budget.error = sys.exc_info()[1]  # called from the client's `except` block
             if monotonic() + pause >= budget.ends:
                 raise budget.error or expiry(budget, 0.0)
+            if budget.waits is not None and pause > 0.0:
+                waited(budget.waits.pause, pause)
+                return 0.0
         return pause
 
 
@@ -159,12 +163,19 @@ class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
 class GuardedBlockingPool(GuardedPool):
     """The same for pools whose callers queue: they do at most until their budget ends."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Tasks that queue; threads do so in the client's own queue.
+        self._places = Places()
+        super().__init__(*args, **kwargs)
+
     @property
     def timeout(self) -> float | None:
         own: float | None = self.__dict__["timeout"]
         budget = armed.get()
         if budget is None:
             return own
+        if budget.waits is not None:
+            return 0.0  # the loop must not be kept waiting: see `_found`
         left = max(0.0, budget.ends - monotonic())
         return left if own is None else min(own, left)
 
@@ -173,14 +184,34 @@ class GuardedBlockingPool(GuardedPool):
         self.__dict__["timeout"] = seconds
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        take = partial(super().get_connection, *args, **kwargs)
+        budget = armed.get()
         try:
-            return super().get_connection(*args, **kwargs)
+            if budget is None or budget.waits is None:
+                return take()
+            return self._taken(take, budget, budget.waits)
         except Exception as error:
-            budget = armed.get()
-            nothing_came = isinstance(error.__context__, Empty)
-            if nothing_came and budget is not None and budget.ends <= monotonic():
+            if budget is not None and budget.ends <= monotonic() and _found_none(error):
                 raise expiry(budget, 0.0) from None
             raise
+
+    def _taken(self, take: Callable[[], Any], budget: Budget, waits: Waits) -> Any:
+        """Take a connection as soon as one is free, as long as the client itself would wait."""
+        own: float | None = self.__dict__["timeout"]
+        ends = budget.ends if own is None else min(budget.ends, monotonic() + own)
+        with self._places.queue() as turn:
+            while True:
+                try:
+                    return take()
+                except Exception as error:
+                    left = ends - monotonic()
+                    if left <= 0.0 or not _found_none(error):
+                        raise
+                waited(waits.result, turn.comes(left))
+
+    def release(self, connection: Any) -> None:
+        super().release(connection)
+        self._places.freed()
 
 
 def guarded_connection_class(base: type, helpers: Helpers) -> type:
@@ -204,6 +235,11 @@ def client_package(cls: type) -> str:
         if package in ("redis", "valkey"):
             return package
     raise TypeError(f"{cls!r} belongs to neither redis-py nor valkey-py")
+
+
+def _found_none(error: Exception) -> bool:
+    """Whether it says that no connection was free."""
+    return isinstance(error.__context__, Empty)
 
 
 def _drained(parser: Any) -> bool:

@@ -7,6 +7,8 @@ pymemcache under Django's PyMemcacheCache.
 from __future__ import annotations
 
 import threading
+from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -14,10 +16,11 @@ from django.core.cache.backends.base import BaseCache
 
 from django_resilient_cache.interruption import note
 
-from . import Expired, Operation
+from . import Expired, NoPlace, Operation
 from .budget import Budget, Expiry, Interruption, armed
 from .clients import disconnect, guard, unsupported
 from .instances import own_instance
+from .loops import Room, Waits, in_loop
 
 __all__ = ["SocketsLimit", "unsupported"]
 
@@ -34,10 +37,12 @@ class SocketsLimit:
 
     strategy = "sockets"
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, max_concurrency: int = 16) -> None:
         self.alias = alias
+        self._max = max_concurrency
         self._raw: BaseCache | None = None
         self._lock = threading.Lock()
+        self._room = Room(max_concurrency)
 
     def raw(self) -> BaseCache:
         """Return the instance of our own, made now if it has to be."""
@@ -52,12 +57,18 @@ class SocketsLimit:
         return raw
 
     def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+        self,
+        operation: Operation[T],
+        args: tuple[Any, ...],
+        budget: float | None,
+        *,
+        trial: bool,
+        waits: Waits | None = None,
     ) -> T:
         """Run ``operation(raw_backend, *args)`` for at most `budget` seconds; see `Limit`."""
         raw = self._raw or self.raw()
         if budget is not None:
-            state = Budget(monotonic() + budget)
+            state = Budget(monotonic() + budget, waits)
         elif armed.get() is None:
             return operation(raw, *args)
         else:  # left behind by a call that was interrupted just before it could disarm
@@ -84,10 +95,29 @@ class SocketsLimit:
         finally:
             del interruption  # it holds this frame
 
+    async def acall(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """As `call`, while the client's own code waits by the event loop.
+
+        As many calls at a time as threads would make: each has a connection of its own, and tasks
+        come by the thousand.
+        """
+        ends = inf if budget is None else monotonic() + budget
+        room = self._room
+        if not await room.enter(ends - monotonic()):
+            raise NoPlace
+        try:
+            left = ends - monotonic()
+            return await in_loop(partial(self.call, operation, args, left, trial=trial))
+        finally:
+            room.leave()
+
     def after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
         self._lock = threading.Lock()
         self._raw = None
+        self._room = Room(self._max)
 
     def close(self) -> None:
         """Close the connections; the next call makes new ones."""

@@ -25,6 +25,7 @@ from django.db import close_old_connections, connections
 from django_resilient_cache.interruption import note
 from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon
 from django_resilient_cache.limits.instances import own_instance
+from django_resilient_cache.limits.loops import Bell, Places
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -47,6 +48,7 @@ class _Job:
         "error",
         "operation",
         "result",
+        "ring",
         "sent",
         "started",
     )
@@ -58,6 +60,8 @@ class _Job:
         self.started = False
         self.ended = False
         self.callbacks: deque[Callable[[], None]] = deque()
+        #: Tells a task in an event loop that it is done.
+        self.ring: Callable[[], None] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
         #: Taken by whoever comes first: the thread with the result, or the caller giving up.
@@ -128,6 +132,8 @@ class _Worker:
             job.call_back()
         self._limit.free(self)
         job.done.release()
+        if job.ring is not None:
+            job.ring()
 
     def _discard(self) -> None:
         raw, self._raw = self._raw, None
@@ -164,23 +170,38 @@ class ThreadLimit:
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
         except BaseException as interruption:  # raised by a signal's handler, say
             note(interruption)
-            if not job.sent:
-                self.free(worker)
-            elif job.claim.acquire(blocking=False):
-                abandon(interruption, job)
+            self._let_go(interruption, job, worker)
             raise
         if not ended:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
                 raise Expired(self._given(job, began, budget), job)
             job.done.acquire()  # the result came first after all: it is on its way
-        error, job.error = job.error, None  # the error holds frames that hold the job
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # and this frame
-        result: T = job.result
+        result: T = _result(job)
+        return result
+
+    async def acall(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """As `call`, while the event loop goes on."""
+        began = self._clock()
+        job = _Job(operation, args)
+        bell = Bell()
+        job.ring = bell.ring
+        worker = await self._aworker(budget, began, wait=not trial)
+        try:
+            worker.run(job)
+            left = None if budget is None else began + budget - self._clock()
+            given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
+            if not given_up:
+                await bell.wait(None)  # it came first after all: it is on its way
+        except BaseException as interruption:
+            self._let_go(interruption, job, worker)
+            raise
+        if given_up:
+            assert budget is not None  # noqa: S101 - without a budget it waits for the end
+            raise Expired(self._given(job, began, budget), job)
+        result: T = _result(job)
         return result
 
     def free(self, worker: _Worker) -> None:
@@ -189,11 +210,13 @@ class ThreadLimit:
             with self._freed:
                 self._started -= 1
             worker.run(None)
+            self._tasks.freed()  # for a thread of the new era
             return
         self._idle.append(worker)
         if self._waiting:
             with self._freed:
                 self._freed.notify()
+        self._tasks.freed()
 
     def after_fork(self) -> None:
         """Begin anew: the threads stayed with the parent."""
@@ -201,6 +224,8 @@ class ThreadLimit:
         self._freed = threading.Condition()
         self._started = 0
         self._waiting = 0
+        #: Tasks in event loops that wait for a place.
+        self._tasks = Places()
         self._era = object()
 
     def close(self) -> None:
@@ -216,22 +241,32 @@ class ThreadLimit:
             worker.run(None)
 
     def _worker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
+        worker = self._free_worker()
+        if worker is None and wait:
+            worker = self._wait_for_place(budget, began)
+        if worker is None:
+            raise NoPlace
+        return worker
+
+    async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
+        worker = self._free_worker()
+        if worker is None and wait:
+            worker = await self._await_place(budget, began)
+        if worker is None:
+            raise NoPlace
+        return worker
+
+    def _free_worker(self) -> _Worker | None:
+        """Return an idle thread, or a new one while there may be more."""
         try:
             return self._idle.pop()  # the one used last: its connection is the warmest
         except IndexError:
             pass
         with self._freed:
-            if self._started < self._max:
-                self._started += 1
-                start = True
-            else:
-                start = False
-        if start:
-            return self._start()
-        worker = self._wait_for_place(budget, began) if wait else None
-        if worker is None:
-            raise NoPlace
-        return worker
+            if self._started >= self._max:
+                return None
+            self._started += 1
+        return self._start()
 
     def _start(self) -> _Worker:
         try:
@@ -257,6 +292,23 @@ class ThreadLimit:
             finally:
                 self._waiting -= 1
 
+    async def _await_place(self, budget: float | None, began: float) -> _Worker | None:
+        with self._tasks.queue() as turn:
+            while True:
+                worker = self._free_worker()
+                left = None if budget is None else began + budget - self._clock()
+                if worker is not None or (left is not None and left <= 0):
+                    return worker
+                if not await turn.comes(left):
+                    return self._free_worker()
+
+    def _let_go(self, interruption: BaseException, job: _Job, worker: _Worker) -> None:
+        """Leave the call to its thread: its caller is to end."""
+        if not job.sent:
+            self.free(worker)
+        elif job.claim.acquire(blocking=False):
+            abandon(interruption, job)
+
     def _given(self, job: _Job, began: float, budget: float) -> float:
         """Tell how long the other side was really given.
 
@@ -273,3 +325,13 @@ class ThreadLimit:
 def _timeout(budget: float | None, began: float, clock: Callable[[], float]) -> float:
     """Return how long to wait as locks take it; -1: without end."""
     return -1 if budget is None else max(0.0, began + budget - clock())
+
+
+def _result(job: _Job) -> Any:
+    error, job.error = job.error, None  # the error holds frames that hold the job
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # and this frame
+    return job.result

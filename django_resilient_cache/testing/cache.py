@@ -10,9 +10,9 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from django_resilient_cache.async_api import AsyncByThread
 from django_resilient_cache.conf.problems import closest, show
 from django_resilient_cache.outcome import Kind
+from django_resilient_cache.testing.by_thread import AsyncByThread
 from django_resilient_cache.testing.in_force import Faults
 from django_resilient_cache.testing.shared import SharedFaults
 from django_resilient_cache.ttl import get_with_ttl

@@ -1,0 +1,210 @@
+"""How calls wait in an event loop: tasks for what comes from elsewhere, sync code for its sockets.
+
+`in_loop` runs a client's own sync code in a greenlet, after SQLAlchemy's `greenlet_spawn`: where
+that code would block it switches to the task around it, and comes back when the event loop says
+so.  One client, one pool and one codec serve sync and async callers alike, and no connection
+belongs to a loop.  It needs the package `greenlet`; the rest is asyncio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from math import inf
+from time import monotonic
+from typing import Any, TypeVar
+
+try:
+    import greenlet as _greenlet
+except ImportError:  # an extra; without it sync code waits on threads
+    _greenlet = None
+
+T = TypeVar("T")
+
+#: Whether sync code can wait by the event loop here.
+AVAILABLE = _greenlet is not None
+
+
+class Waits:
+    """How the code of one call waits, which `in_loop` runs."""
+
+    __slots__ = ("_loop", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: Any) -> None:
+        self._loop = loop
+        self._task = task
+
+    def result(self, awaitable: Awaitable[T]) -> T:
+        """Return what the task gets by awaiting this; raises whatever ends it meanwhile."""
+        outcome: T = self._task.switch(awaitable)
+        return outcome
+
+    def until_readable(self, fd: int, seconds: float) -> None:
+        """Wait until there is something to read, for at most `seconds`."""
+        self._until(self._loop.add_reader, self._loop.remove_reader, fd, seconds)
+
+    def until_writable(self, fd: int, seconds: float) -> None:
+        """Wait until something can be written, for at most `seconds`."""
+        self._until(self._loop.add_writer, self._loop.remove_writer, fd, seconds)
+
+    def pause(self, seconds: float) -> None:
+        """Let others do something for so long."""
+        self.result(asyncio.sleep(seconds))
+
+    def _until(
+        self,
+        watch: Callable[..., Any],
+        leave: Callable[[int], Any],
+        fd: int,
+        seconds: float,
+    ) -> None:
+        ready = self._loop.create_future()
+        try:
+            watch(fd, _end, ready)
+        except (OSError, ValueError):  # closed meanwhile: the client finds out as it goes on
+            return
+        timer = self._loop.call_later(seconds, _end, ready) if seconds < inf else None
+        try:
+            self._task.switch(ready)
+        finally:
+            leave(fd)
+            if timer is not None:
+                timer.cancel()
+
+
+async def in_loop(call: Callable[..., T]) -> T:
+    """Return what ``call(waits=...)`` returns, which is sync code that waits by what it is given.
+
+    What ends the task meanwhile is raised inside, where the code waits.
+    """
+    outer = _greenlet.getcurrent()
+    inner = _greenlet.greenlet(call, outer)
+    inner.gr_context = copy_context()
+    wanted = inner.switch(waits=Waits(asyncio.get_running_loop(), outer))
+    while not inner.dead:
+        try:
+            result = await wanted
+        except BaseException as error:  # noqa: BLE001 - raised again by the code inside
+            wanted = inner.throw(error)
+        else:
+            wanted = inner.switch(result)
+    returned: T = wanted
+    return returned
+
+
+class Bell:
+    """What one task waits for, until somebody rings, from whatever thread, or time is up."""
+
+    __slots__ = ("_loop", "_rung", "rung")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung: asyncio.Future[None] = self._loop.create_future()
+        #: Whether anybody rang, perhaps after the task had left.
+        self.rung = False
+
+    def ring(self) -> None:
+        """End the wait; does nothing where nobody waits any more."""
+        self.rung = True
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(_end, self._rung)
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait for at most `seconds` (None: without end); return whether anybody rang."""
+        timer = None if seconds is None else self._loop.call_later(seconds, _end, self._rung)
+        try:
+            await self._rung
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if self.rung:
+            return True
+        self._rung = self._loop.create_future()  # to be waited for again
+        return False
+
+
+class Places:
+    """The tasks that wait for a place (a thread, a connection), longest first."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Bell] = deque()
+
+    def freed(self) -> None:
+        """Have one of those who wait look for the place that was given back just now."""
+        if self._waiting:
+            with suppress(IndexError):
+                self._waiting.popleft().ring()
+
+    @contextmanager
+    def queue(self) -> Iterator[Turn]:
+        """Queue up; inside, look for a place each time before waiting for a turn.
+
+        One may have been freed just before.
+        """
+        turn = Turn(self._waiting)
+        try:
+            yield turn
+        finally:
+            if not turn.leave():
+                self.freed()  # called, and has no use for it
+
+
+class Room:
+    """Places for so many tasks at a time, from all event loops of the process; others queue."""
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+        self._places = Places()
+
+    async def enter(self, seconds: float) -> bool:
+        """Take a place within `seconds`; return whether there was one."""
+        if self._free.acquire(blocking=False):
+            return True
+        ends = monotonic() + seconds
+        with self._places.queue() as turn:
+            while not self._free.acquire(blocking=False):
+                left = ends - monotonic()
+                if left <= 0 or not await turn.comes(left):
+                    return self._free.acquire(blocking=False)
+        return True
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._free.release()
+        self._places.freed()
+
+
+class Turn:
+    """The place of one task in a queue."""
+
+    def __init__(self, waiting: deque[Bell]) -> None:
+        self._waiting = waiting
+        self._queue_up()
+
+    async def comes(self, seconds: float | None) -> bool:
+        """Wait for at most `seconds` (None: without end) to be called; then queue up again."""
+        if not await self._bell.wait(seconds):
+            return False
+        self._queue_up()
+        return True
+
+    def leave(self) -> bool:
+        """Leave the queue; return False to one who was called meanwhile."""
+        try:
+            self._waiting.remove(self._bell)
+        except ValueError:
+            return False
+        return True
+
+    def _queue_up(self) -> None:
+        self._bell = Bell()
+        self._waiting.append(self._bell)
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
