@@ -42,14 +42,12 @@ class Asking(Planned):
 
     def _setting_many(
         self, data: Mapping[Any, Any], timeout: Any, version: Any
-    ) -> tuple[Steps | None, _Names]:
+    ) -> tuple[Steps, _Names]:
+        """Return the steps, and the keys as the layers are given them; `data` is not empty."""
         plan = self._plan()
-        values = dict(data.items())
-        names, version = plan.keys.resolve_many(values, version)
-        if not names:
-            return None, names
+        names, version = plan.keys.resolve_many(data, version)
         registry.flights.outdate(names, version)
-        entries = {name: values[key] for name, key in names.items()}
+        entries = {name: data[key] for name, key in names.items()}
         return plan.chain.set_many(entries, plan.timeout(timeout), version), names
 
     def _deleting(self, key: Any, version: Any) -> Steps:

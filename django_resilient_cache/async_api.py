@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.exceptions import SynchronousOnlyOperation
 
 from django_resilient_cache import operations
 from django_resilient_cache.asking import Asking
@@ -52,13 +56,23 @@ class AsyncApi(Asking):
     async def aset(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> None:
-        await self._arun(self._setting(key, value, timeout, version))
+        await self._akept(value, partial(self._setting, key, value, timeout, version))
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> list[Any]:
-        steps, names = self._setting_many(data, timeout, version)
-        return [] if steps is None else [names[name] for name in (await self._arun(steps)).value]
+        values = dict(data.items())
+        if not values:
+            return []
+        names: dict[Any, Any] = {}
+
+        def steps() -> Steps:
+            asked, own_keys = self._setting_many(values, timeout, version)
+            names.update(own_keys)
+            return asked
+
+        refused = (await self._akept(list(values.values()), steps)).value
+        return [names[name] for name in refused]
 
     async def adelete(self, key: Any, version: Any = None) -> bool:
         return bool((await self._arun(self._deleting(key, version))).value)
@@ -74,7 +88,8 @@ class AsyncApi(Asking):
     async def aadd(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> bool:
-        return bool((await self._arun(self._adding(key, value, timeout, version))).value)
+        steps = partial(self._adding, key, value, timeout, version)
+        return bool((await self._akept(value, steps)).value)
 
     async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         return bool((await self._arun(self._touching(key, timeout, version))).value)
@@ -100,8 +115,8 @@ class AsyncApi(Asking):
         name, number = plan.keys.name(key, version)
         token = registry.generations.token
         if not callable(default):
-            steps = self._keeping(name, default, timeout, number, token(name))
-            return (await self._arun(steps)).value
+            steps = partial(self._keeping, name, default, timeout, number, token(name))
+            return (await self._akept(default, steps)).value
 
         async def compute(flight: Flight) -> Any:
             if flights.landed != landed:  # perhaps this very key: look again
@@ -114,14 +129,27 @@ class AsyncApi(Asking):
                 value = await value
             if flight.outdated:
                 return value
-            steps = self._keeping(name, value, timeout, number, before, flight)
-            return (await self._arun(steps)).value
+            steps = partial(self._keeping, name, value, timeout, number, before, flight)
+            return (await self._akept(value, steps)).value
 
         return await flights.arun((plan.config.layers, str(name), str(number)), compute, remaining)
 
     def _nearest(self, key: Any, version: Any) -> tuple[Any, Outcome | None]:
         """Return the nearest layer's hit, else MISSING and its outcome if it was asked, in place."""
         raise NotImplementedError
+
+    async def _akept(self, value: object, steps: Callable[[], Steps]) -> Outcome:
+        """Make the calls that keep `value`; return their outcome.
+
+        One that queries the database when it is pickled (a QuerySet, a lazy user) cannot do so in
+        an event loop.  It is made to where Django's async code has its connections, and has the
+        result then.
+        """
+        try:
+            return await self._arun(steps())
+        except SynchronousOnlyOperation:
+            await sync_to_async(pickle.dumps)(value)
+        return await self._arun(steps())
 
     async def _arun(  # noqa: C901 - the sync driver, and how a task ends
         self,

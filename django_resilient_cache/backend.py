@@ -112,8 +112,11 @@ class ResilientCache(AsyncApi):
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> list[Any]:
         """Write the entries to every layer; return the keys that no layer took."""
-        steps, names = self._setting_many(data, timeout, version)
-        return [] if steps is None else [names[name] for name in self._run(steps).value]
+        values = dict(data.items())
+        if not values:
+            return []
+        steps, names = self._setting_many(values, timeout, version)
+        return [names[name] for name in self._run(steps).value]
 
     def delete(self, key: Any, version: Any = None) -> bool:
         """Delete from every layer; return the authority's word, else the next one's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +75,10 @@ class AsyncChainTests(ChainTests):
     """The same through the async methods."""
 
     @pytest.fixture(autouse=True)
-    def _through_async(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        with asyncio.Runner() as runner:
-            caches = CachesThroughAsync(django_tests.caches, runner)
-            monkeypatch.setattr(django_tests, "caches", caches)
-            monkeypatch.setattr(django_tests, "cache", DefaultThroughAsync(caches))
-            yield
+    def _through_async(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        caches = CachesThroughAsync(django_tests.caches)
+        monkeypatch.setattr(django_tests, "caches", caches)
+        monkeypatch.setattr(django_tests, "cache", DefaultThroughAsync(caches))
 
 
 def _suite(layers: str, form: type[ChainTests]) -> type[TestCase]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import async_to_sync
+
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from django.core.cache import CacheHandler
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
 class ThroughAsync:
     """A cache whose every method with an async form is called in that form."""
 
-    def __init__(self, cache: Any, runner: asyncio.Runner) -> None:
+    def __init__(self, cache: Any) -> None:
         self._cache = cache
-        self._runner = runner
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(type(self._cache), f"a{name}", None)
@@ -29,10 +29,12 @@ class ThroughAsync:
         method = getattr(self._cache, f"a{name}")
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            async def called() -> Any:
-                return await method(*args, **kwargs)
+            # As in Django's own async tests: where it needs a thread of Django's, that is this one,
+            # with the connections and the transaction of the test.
+            return async_to_sync(called)(*args, **kwargs)
 
-            return self._runner.run(called())
+        async def called(*args: Any, **kwargs: Any) -> Any:
+            return await method(*args, **kwargs)
 
         return call
 
@@ -40,12 +42,11 @@ class ThroughAsync:
 class CachesThroughAsync:
     """`caches`, each of them a `ThroughAsync`."""
 
-    def __init__(self, caches: CacheHandler, runner: asyncio.Runner) -> None:
+    def __init__(self, caches: CacheHandler) -> None:
         self._caches = caches
-        self._runner = runner
 
     def __getitem__(self, alias: str) -> ThroughAsync:
-        return ThroughAsync(self._caches[alias], self._runner)
+        return ThroughAsync(self._caches[alias])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._caches, name)
