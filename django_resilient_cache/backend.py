@@ -81,10 +81,13 @@ class ResilientCache(AsyncApi):
         plan = self._made_plan or self._plan()
         keys = plan.keys
         key, version = (keys.resolve if first is None else keys.name)(key, version)
-        if first is MISS and plan.refused_below():
-            return default
+        below = 1
+        if first is MISS:
+            below += plan.refused_below()
+            if below == len(plan.layers):
+                return default
         if plan.only is None:
-            outcome = self._run(plan.chain.get(key, version, first))
+            outcome = self._run(plan.chain.get(key, version, first, below))
         else:
             outcome = first or plan.only.execute(plan.raws[0], operations.get, (key, version))
             if plan.raises and not outcome.answered:

@@ -37,20 +37,29 @@ class Chain:
 
     # Reading
 
-    def get(self, key: Any, version: Any, first: Outcome | None = None) -> Steps:
-        """HIT or MISS; `first` is the nearest layer's outcome where it was asked already."""
+    def get(self, key: Any, version: Any, first: Outcome | None = None, below: int = 1) -> Steps:
+        """HIT or MISS.
+
+        `first` is the nearest layer's outcome where it was asked already, and `below` the layer to
+        be asked next: those between refuse.
+        """
         token = None
         missed: list[int] = []
         unanswered: Unanswered = []
         outcome = MISS
-        for index in range(self.authority + 1):
-            if index == 0 and first is not None:
-                outcome = first
+        start = 0
+        if first is not None:
+            start, outcome = below, first
+            if first.kind is _MISS:
+                token = self._generations.token(key)
+                missed.append(0)
             else:
-                operation = get_with_ttl if missed and token is not None else operations.get
-                outcome = yield index, operation, (key, version)
+                unanswered.append((0, first))
+        for index in range(start, self.authority + 1):
+            operation = get_with_ttl if token is not None else operations.get
+            outcome = yield index, operation, (key, version)
             if outcome.kind is _HIT:
-                if missed and token is not None:
+                if token is not None:
                     yield from self._copies.fill(missed, key, version, outcome, token)
                 return outcome, unanswered
             if outcome.kind is _MISS:

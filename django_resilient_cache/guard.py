@@ -104,7 +104,7 @@ class Guard:
         caller's own matter; everything else becomes an `Outcome`.
         """
         breaker = self.breaker
-        permit = breaker.try_acquire()
+        permit = breaker.standing or breaker.try_acquire()
         if permit is None:
             self.rejected += 1
             return REJECTED

@@ -52,19 +52,19 @@ class Plan:
             else self.authority.default_timeout
         )
 
-    def refused_below(self) -> bool:
-        """Whether the nearest layer's miss is the last word: all below it refuse the call.
+    def refused_below(self) -> int:
+        """Return how many of the layers right below the nearest refuse a read, and count it there.
 
-        Counts it as refused where it is, except under "raise", where errors have to be named.
+        None under "raise", where errors have to be named.
         """
-        if self.raises:
-            return False
-        for _, breaker in self._lower:
-            if not breaker.refuses:
-                return False
-        for layer, _ in self._lower:
-            layer.rejected += 1
-        return True
+        refused = 0
+        if not self.raises:
+            for layer, breaker in self._lower:
+                if breaker.standing is not None or not breaker.refuses:
+                    break
+                layer.rejected += 1
+                refused += 1
+        return refused
 
     def raise_unavailable(
         self, unanswered: Unanswered, error: type[CacheUnavailable] = CacheUnavailable

@@ -10,7 +10,7 @@ from django.core.cache import BaseCache, cache, caches
 from django.core.signals import request_finished
 from django.test import override_settings
 
-from django_resilient_cache import State, breakers
+from django_resilient_cache import CacheUnavailable, State, breakers
 from django_resilient_cache.registry import registry
 from django_resilient_cache.testing import FaultyCache, faults
 from tests.entries import MEMORY, chain
@@ -110,6 +110,46 @@ def test_a_success_of_the_nearest_layer_resets_its_count_of_failures() -> None:
         breaker.acquire().failure(ConnectionError())
         assert cache.get("k") == 1
     assert breaker.state is State.CLOSED
+
+
+@override_settings(
+    CACHES=settings(
+        default=chain("near", "far", "last"), last={"BACKEND": FAULTY, "LOCATION": "other"}
+    )
+    | {"other": {"BACKEND": MEMORY, "LOCATION": "other"}}
+)
+def test_a_miss_passes_over_the_open_layers_below_it() -> None:
+    cache, far, last = caches["default"], caches["far"], caches["last"]
+    with faults("far").fail():
+        cache.get("k")
+    assert breakers["far"].state is State.OPEN
+    asked = faults("far").calls["get"]
+    last.set("k", 1, 100)
+    assert cache.get("k") == 1
+    assert caches["near"].get("k") == 1, "the copy is made all the same"
+    assert cache.get("missing", "default") == "default"
+    breakers["far"].reset()
+    far.set("l", 2, 100)
+    assert cache.get("l") == 2
+    assert faults("far").calls["get"] > asked
+    counted = registry.layer("far").snapshot()
+    assert (counted["rejected"], counted["hits"]) == (2, 1)
+
+
+@pytest.mark.parametrize("unavailable", ["miss", "raise"])
+def test_only_open_layers_below_a_miss(unavailable: str) -> None:
+    entry = chain("near", "far") | {"OPTIONS": {"ON_UNAVAILABLE": unavailable}}
+    with override_settings(CACHES=settings(default=entry)):
+        cache = caches["default"]
+        cache.get("k")
+        breakers["far"].force_open()
+        if unavailable == "miss":
+            assert cache.get("k", "default") == "default"
+        else:
+            with pytest.raises(CacheUnavailable) as caught:
+                cache.get("k")
+            assert list(caught.value.errors) == ["far"]
+        assert registry.layer("far").snapshot()["rejected"] == 1
 
 
 @override_settings(CACHES=settings())
