@@ -28,6 +28,9 @@ _NEVER = 9999
 
 _CLIENTS = ("redis", "valkey")
 
+#: Packages whose connections pack commands as the protocol has it, and nothing else.
+_PACKERS = (*_CLIENTS, "django_resilient_cache")
+
 #: Family -> the class that makes its reads; Django's own does it in two classes.
 _MAKERS = {
     "redis": "django.core.cache.backends.redis.RedisCacheClient",
@@ -88,10 +91,9 @@ class _RedisCommands:
         pool = client.connection_pool
         connection = pool.get_connection(*_command_name(_class(pool)))
         try:
-            both = connection.pack_commands([("GET", name), ("PTTL", name)])
-            connection.send_packed_command(both)
+            connection.send_packed_command(_get_and_pttl_packed(connection, name))
             value = client.parse_response(connection, "GET")
-            return value, client.parse_response(connection, "PTTL")
+            return value, connection.read_response()
         except BaseException:
             connection.disconnect()  # an answer may be outstanding
             raise
@@ -105,6 +107,18 @@ class _RedisCommands:
         return [_from_pttl(milliseconds) for milliseconds in pipeline.execute()]
 
 
+def _get_and_pttl_packed(connection: Any, name: Any) -> Any:
+    """Return both commands as they are sent; the client's own packer takes as long as the server."""
+    if not _packs_plainly(_class(connection)):
+        return connection.pack_commands([("GET", name), ("PTTL", name)])
+    encoded = connection.encoder.encode(name)
+    argument = b"$%d\r\n%b\r\n" % (len(encoded), encoded)
+    expect = getattr(connection, "expect", None)  # one of ours wants to know
+    if expect is not None:
+        expect(2)
+    return [b"*2\r\n$3\r\nGET\r\n%b*2\r\n$4\r\nPTTL\r\n%b" % (argument, argument)]
+
+
 def _from_pttl(milliseconds: int) -> float | None:
     if milliseconds == -1:
         return None
@@ -113,8 +127,8 @@ def _from_pttl(milliseconds: int) -> float | None:
 
 def _redis_commands(raw: BaseCache, key: Any = None) -> _RedisCommands | None:
     """Return the direct way to the server, where the backend reads entries just as its maker does."""
-    family = family_of(_class(raw)).name
-    if family not in _MAKERS or not _gets_as_made(_class(raw)):
+    family = _family(_class(raw))
+    if family is None:
         return None
     if family == "redis":
         inner: Any = raw._cache  # type: ignore[attr-defined]
@@ -147,6 +161,20 @@ def _connection_errors(client: type) -> tuple[type[Exception], ...]:
     )
     errors = import_module(f"{root}.exceptions")
     return errors.ConnectionError, errors.TimeoutError
+
+
+@lru_cache(maxsize=64)
+def _packs_plainly(cls: type) -> bool:
+    """Whether connections of this class pack commands as their client does."""
+    packers = [c for c in cls.__mro__ if {"pack_command", "pack_commands"} & c.__dict__.keys()]
+    return bool(packers) and all(c.__module__.partition(".")[0] in _PACKERS for c in packers)
+
+
+@lru_cache(maxsize=64)
+def _family(cls: Any) -> str | None:
+    """Return the family of a backend that is known to ask its client for entries; None: another."""
+    name = family_of(cls).name
+    return name if name in _MAKERS and _gets_as_made(cls) else None
 
 
 @lru_cache(maxsize=64)

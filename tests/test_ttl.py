@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 import pytest
+import redis
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
 from django_resilient_cache.outcome import UNKNOWN, Kind
+from django_resilient_cache.registry import registry
 from django_resilient_cache.ttl import get_many_with_ttl, get_with_ttl
 from tests.contract.bench import Bench
 from tests.contract.kinds import BY_NAME, available
@@ -69,6 +71,32 @@ def test_of_the_very_entry(bench: Bench, options: dict[str, Any]) -> None:
         raw.set("k", 2, 1000, version=3)
         assert 90 < left(raw, "k", raw.version) <= 100
         assert 990 < left(raw, "k", 3) <= 1000
+
+
+@pytest.mark.parametrize("key", ["k", "\u043a\u043b\u044e\u0447", "k" * 200], ids=len)
+@pytest.mark.parametrize("packs", ["plainly", "in its own way"])
+@pytest.mark.parametrize("bench", ["redis", "django-redis"], indirect=True)
+def test_whatever_the_key_and_however_its_connection_packs(
+    bench: Bench, key: str, packs: str
+) -> None:
+    packed = []
+
+    class Own(redis.Connection):
+        def pack_commands(self, commands: Any) -> Any:
+            packed.extend(commands)
+            return super().pack_commands(commands)
+
+    kwargs = {"connection_class": Own} if packs == "in its own way" else {}
+    options = {"CONNECTION_POOL_KWARGS": kwargs} if bench.kind.name == "django-redis" else kwargs
+    with bench.caches(layer={"OPTIONS": options}) as cache:
+        bench.empty()
+        cache("layer").set(key, "v", 100)
+        for _ in range(2):
+            assert 90 < left(cache("layer"), key) <= 100
+            outcome = registry.layer("layer").execute(None, get_with_ttl, (key, None))
+            assert (outcome.kind, outcome.value) == (Kind.HIT, "v")
+            assert 90 < (outcome.ttl or 0) <= 100
+    assert packed[:2] == ([("GET", packed[0][1]), ("PTTL", packed[0][1])] if kwargs else [])
 
 
 def test_many_lifetimes_at_once(bench: Bench) -> None:

@@ -124,8 +124,12 @@ class GuardedConnection(SetUpAside, _Client):  # type: ignore[misc]  # a base th
     def pack_commands(self, commands: Any) -> Any:
         commands = list(commands)
         packed = super().pack_commands(commands)
-        self._expected = len(commands)
+        self.expect(len(commands))
         return packed
+
+    def expect(self, answers: int) -> None:
+        """Know how many answers there are to what is sent next."""
+        self._expected = answers
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         sock: Any = self._sock
