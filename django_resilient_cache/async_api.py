@@ -41,9 +41,12 @@ class AsyncApi(Asking):
         plan = self._made_plan or self._plan()
         keys = plan.keys
         key, version = (keys.resolve if first is None else keys.name)(key, version)
-        if first is MISS and plan.refused_below():
-            return default
-        outcome = await self._arun(plan.chain.get(key, version, first))
+        below = 1
+        if first is MISS:
+            below += plan.refused_below()
+            if below == len(plan.layers):
+                return default
+        outcome = await self._arun(plan.chain.get(key, version, first, below))
         return outcome.value if outcome.kind is Kind.HIT else default
 
     async def ahas_key(self, key: Any, version: Any = None) -> bool:

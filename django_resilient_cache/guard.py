@@ -122,7 +122,7 @@ class Guard:
     async def aattempt(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> Outcome:
         """As `attempt`, while the event loop goes on; for a layer that is not called in place."""
         breaker = self.breaker
-        permit = breaker.try_acquire()
+        permit = breaker.standing or breaker.try_acquire()
         if permit is None:
             self.rejected += 1
             return REJECTED
