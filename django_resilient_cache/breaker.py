@@ -40,6 +40,7 @@ JITTER = 0.2
 _FORCED = (State.FORCED_OPEN, State.FORCED_CLOSED)
 #: States that admit every call.
 _FREE = (State.CLOSED, State.FORCED_CLOSED)
+_AWAY = (State.OPEN, State.HALF_OPEN)
 #: Looking up a member costs as much as the rest of a comparison.
 _OPEN = State.OPEN
 
@@ -137,7 +138,7 @@ class CircuitBreaker:
         self._reset_time = 0.0  # the current reset time without jitter; 0.0: nothing to remember
         self._open_for = 0.0  # the last one with jitter: what was really kept
         self._open_until = 0.0
-        self._since = clock()
+        self._since = self._begun = clock()
         self._last_error: str | None = None
         self._calm()
         self._admit_all()
@@ -169,8 +170,11 @@ class CircuitBreaker:
 
     @property
     def seconds_in_state(self) -> float:
-        """Seconds since the last transition."""
-        return self._clock() - self._since
+        """Seconds since the state began; open and half-open: since it was closed last.
+
+        An outage does not begin anew with each trial that fails.
+        """
+        return self._clock() - self._begun
 
     @property
     def overdue(self) -> float:
@@ -395,6 +399,8 @@ class CircuitBreaker:
         self._trial_successes = 0
         old, self._state = self._state, new
         self._since = now
+        if not (old in _AWAY and new in _AWAY):
+            self._begun = now
         self._calm()
         if new in _FREE:
             self._admit_all()

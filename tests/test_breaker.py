@@ -320,6 +320,24 @@ def test_reading_never_changes_state(make, clock):
     assert events == []
 
 
+def test_an_outage_is_as_old_as_its_first_failure_however_many_trials_fail(make, clock):
+    breaker = make()
+    clock.forward(1_000)
+    open_it(breaker)
+    for _ in range(3):
+        clock.forward(100)
+        breaker.acquire().failure(Broken())
+    assert (breaker.state, breaker.seconds_in_state) == (State.OPEN, 300)
+    clock.forward(100)
+    breaker.acquire()
+    assert (breaker.state, breaker.seconds_in_state) == (State.HALF_OPEN, 400)
+    breaker.force_closed()
+    clock.forward(7)
+    assert breaker.seconds_in_state == 7
+    breaker.reset()
+    assert breaker.seconds_in_state == 0
+
+
 def test_reading_an_overdue_trial_does_not_end_it(make, clock):
     breaker = make(trial_timeout=1.0, half_open_successes=1)
     open_it(breaker)

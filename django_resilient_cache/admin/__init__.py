@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 
 from django_resilient_cache import conf
 from django_resilient_cache.admin import words
-from django_resilient_cache.admin.board import control, settle, watch
+from django_resilient_cache.admin.board import control, settle
 from django_resilient_cache.admin.forms import ORDERS, OrderForm
 from django_resilient_cache.admin.page import NO_BOARD, look
 from django_resilient_cache.admin.progress import packed, unpacked
@@ -74,7 +74,7 @@ class BreakerAdmin(Base):
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         given = request.GET.get("given", "")
-        page = look(watch, unpacked(given))
+        page = look(control, unpacked(given))
         context = {"page": page, "given": given, "legend": words.legend(), **(extra_context or {})}
         template = "live.html" if "fragment" in request.GET else "change_list.html"
         return self._respond(request, template, context)
@@ -132,7 +132,7 @@ class BreakerAdmin(Base):
 
     def _ask(self, request: HttpRequest, form: OrderForm, failure: str = "") -> HttpResponse:
         # A board that has just failed is not waited for a second time.
-        page = None if failure else look(watch)
+        page = None if failure else look(control)
         context = {
             "form": form,
             "failure": failure,

@@ -1,4 +1,4 @@
-"""Looking at the board, on one client for the whole process, and writing nothing there."""
+"""Looking at the board and giving orders, on one client for the whole process."""
 
 from __future__ import annotations
 
@@ -23,21 +23,14 @@ SETTLING_SECONDS = 1.5
 SETTLING_PAUSE = 0.15
 
 
-class Watch(Control):
-    """A look at the fleet: an order that is found to be lost is not given again by looking."""
-
-    def _post(self, order: Order, left: float | None = None) -> None:
-        """Write nothing."""
-
-
 def control() -> Control:
-    """Return what gives orders; raises SharingOff or ImproperlyConfigured."""
-    return Control(_board())
+    """Return a control for one request; raises SharingOff or ImproperlyConfigured.
 
-
-def watch() -> Control:
-    """Return what looks only; raises as `control` does."""
-    return Watch(_board())
+    How long its board may take is its own, the client is shared: a client for each request would
+    leave a hung one behind each time that the board is away.
+    """
+    config = conf.control_config(CALL_SECONDS)
+    return Control(None if config is None else copy.copy(_opened(config)))
 
 
 def settle(giver: Control, orders: Sequence[Order]) -> None:
@@ -48,15 +41,6 @@ def settle(giver: Control, orders: Sequence[Order]) -> None:
             if time.monotonic() > end:
                 return
             time.sleep(SETTLING_PAUSE)
-
-
-def _board() -> Board | None:
-    """Return a board for one request: how long it may take is its own, the client is shared.
-
-    A client for each request would leave a hung one behind each time that the board is away.
-    """
-    config = conf.control_config(CALL_SECONDS)
-    return None if config is None else copy.copy(_opened(config))
 
 
 @lru_cache(maxsize=1)

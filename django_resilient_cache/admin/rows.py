@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.contrib.admin.utils import quote
@@ -15,7 +14,8 @@ from django_resilient_cache import conf
 from django_resilient_cache.admin import words
 from django_resilient_cache.admin.words import Moment, Shape
 from django_resilient_cache.conf.locations import shown_location
-from django_resilient_cache.fleet.view import Fleet, LayerView, Standing
+from django_resilient_cache.fleet.summary import LayerSummary, summarize
+from django_resilient_cache.fleet.view import Fleet, Standing
 from django_resilient_cache.states import State
 
 
@@ -55,7 +55,7 @@ class AliasRow:
     workers: int
     """Live workers, whether or not they have used it."""
     since: Moment | None = None
-    """When the first of the workers in the worst state came into it."""
+    """When the trouble began in the first of the workers in the worst state."""
     next_trial: float | None = None
     """Seconds until the first of them tries again; None: none of them will."""
     error: str | None = None
@@ -91,7 +91,7 @@ def alias_rows(fleet: Fleet | None, now: float) -> tuple[AliasRow, ...]:
     aliases = conf.layer_aliases()
     if fleet is None:
         return tuple(_unknown(alias) for alias in aliases)
-    return tuple(_row(alias, fleet, now) for alias in aliases)
+    return tuple(_row(layer, now) for layer in summarize(fleet, aliases))
 
 
 def chain_rows(rows: Iterable[AliasRow]) -> tuple[ChainRow, ...]:
@@ -146,53 +146,42 @@ def _unknown(alias: str, standing: StandingRow | None = None) -> AliasRow:
     )
 
 
-def _row(alias: str, fleet: Fleet, now: float) -> AliasRow:
-    order = fleet.standing.get(alias)
-    standing = standing_row(order, now) if order else None
-    if not fleet.live:
-        return _unknown(alias, standing)
-    views = [worker.layers[alias] for worker in fleet.live if alias in worker.layers]
-    tally = Counter(view.state for view in views)
-    tally[words.UNUSED] = len(fleet.live) - len(views)
-    ranked = sorted((state for state in tally if tally[state]), key=words.severity)
-    worst = [view for view in views if view.state == ranked[0]]
-    suspects = [view for view in views if view.suspect]
-    hits = sum(view.hits for view in views)
-    reads = hits + sum(view.misses for view in views)
+def _row(layer: LayerSummary, now: float) -> AliasRow:
+    standing = standing_row(layer.standing, now) if layer.standing else None
+    if not layer.live:
+        return _unknown(layer.alias, standing)
+    worst, counts = layer.worst, _counts(layer)
+    known = [group.last_error for group in layer.groups if group.last_error]
     return AliasRow(
-        alias=alias,
-        anchor=anchor("breaker", alias),
-        locations=tuple(shown_location(alias)),
-        state=ranked[0],
-        shape=words.shape(ranked[0]),
-        counts=tuple(Count(shape=words.shape(state), count=tally[state]) for state in ranked),
-        workers=len(fleet.live),
-        since=words.moment(min(view.since for view in worst), now) if worst else None,
-        next_trial=min(
-            (view.retry_after for view in worst if view.retry_after is not None), default=None
-        ),
-        error=words.error_text(_last_error(worst) or _last_error(views)),
-        missed=sum(view.missed for view in views),
-        suspect=len(suspects),
-        suspect_left=suspect_left(suspects),
-        reads=reads,
-        hit_share=_percent(hits, reads),
+        alias=layer.alias,
+        anchor=anchor("breaker", layer.alias),
+        locations=tuple(shown_location(layer.alias)),
+        state=worst.state if worst else words.UNUSED,
+        shape=counts[0].shape,
+        counts=counts,
+        workers=layer.live,
+        since=words.moment(worst.since, now) if worst else None,
+        next_trial=worst.retry_after if worst else None,
+        error=words.error_text(next(iter(known), None)),
+        missed=layer.missed,
+        suspect=len(layer.suspect),
+        suspect_left=suspect_left(layer.suspect_seconds),
+        reads=layer.reads,
+        hit_share=_percent(layer.hits, layer.reads),
         standing=standing,
     )
 
 
-def _last_error(views: Sequence[LayerView]) -> str | None:
-    """Return the error of the newest transition that has one, else any that is known."""
-    changes = [change for view in views for change in view.changes if change.error]
-    if changes:
-        return max(changes, key=lambda change: change.at).error
-    return next((view.last_error for view in views if view.last_error), None)
+def _counts(layer: LayerSummary) -> tuple[Count, ...]:
+    counts = [Count(shape=words.shape(group.state), count=group.count) for group in layer.groups]
+    if layer.unused:
+        counts.append(Count(shape=words.shape(words.UNUSED), count=layer.unused))
+    return tuple(counts)
 
 
-def suspect_left(suspects: Sequence[LayerView]) -> str | None:
-    """Return for how long yet the last of these is not read; None: no end is known."""
-    left = [view.suspect_seconds for view in suspects if view.suspect_seconds is not None]
-    return words.duration(max(left)) if suspects and len(left) == len(suspects) else None
+def suspect_left(seconds: float | None) -> str | None:
+    """Return for how long yet a layer is not read; None: no end is known."""
+    return None if seconds is None else words.duration(seconds)
 
 
 def _percent(part: int, whole: int) -> str | None:

@@ -13,6 +13,7 @@ from django_resilient_cache.admin import words
 from django_resilient_cache.admin.rows import AliasRow, is_trouble
 from django_resilient_cache.conf.locations import masked_in_prose
 from django_resilient_cache.fleet.control import SharingOff
+from django_resilient_cache.fleet.summary import rank
 from django_resilient_cache.fleet.view import Fleet, Worker
 from django_resilient_cache.states import State
 
@@ -42,7 +43,7 @@ def found(rows: Sequence[AliasRow], fleet: Fleet) -> list[Trouble]:
         return [_no_worker(fleet)]
     troubled = sorted(
         (row for row in rows if is_trouble(row.state)),
-        key=lambda row: (words.severity(row.state), -row.count),
+        key=lambda row: (rank(row.state), -row.count),
     )
     troubles = [_of_state(row) for row in troubled]
     troubles += [_suspect(row) for row in rows if row.suspect]
@@ -174,10 +175,9 @@ def _missed(row: AliasRow) -> Trouble:
 
 
 def _silent(fleet: Fleet, *, else_well: bool) -> Iterator[Trouble]:
-    silent = [worker for worker in fleet.workers if worker.stale]
-    if not silent:
+    if not fleet.silent:
         return
-    text = silent_text(silent)
+    text = silent_text(fleet.silent)
     if else_well:
         text = ngettext(
             "%(silent)s; all breakers are closed in the other %(count)d",
@@ -197,10 +197,9 @@ def _all_closed(workers: int) -> Trouble:
 
 
 def _no_worker(fleet: Fleet) -> Trouble:
-    silent = [worker for worker in fleet.workers if worker.stale]
     text = _("No worker reports")
-    if silent:
-        text = f"{text}; {silent_text(silent)}"
+    if fleet.silent:
+        text = f"{text}; {silent_text(fleet.silent)}"
     return Trouble(
         level=DOUBTFUL,
         slug="unknown",

@@ -53,16 +53,6 @@ STATE_MEANINGS = {
     UNUSED: gettext_lazy("The worker has not called this cache since it started."),
 }
 
-#: Worst first.
-SEVERITY = (
-    State.OPEN.value,
-    State.FORCED_OPEN.value,
-    State.HALF_OPEN.value,
-    State.FORCED_CLOSED.value,
-    State.CLOSED.value,
-    UNUSED,
-)
-
 ACTION_WORDS = {
     Action.RESET: gettext_lazy("Reset"),
     Action.AUTO: gettext_lazy("Automatic again"),
@@ -105,11 +95,6 @@ def legend() -> list[tuple[Shape, str]]:
 def zone() -> str:
     """Return the name of the reader's time zone."""
     return timezone.get_current_timezone_name() if settings.USE_TZ else settings.TIME_ZONE
-
-
-def severity(state: str) -> int:
-    """Return the place of a state in the order of troubles, the worst first."""
-    return SEVERITY.index(state) if state in SEVERITY else 0
 
 
 def moment(seconds: float, now: float) -> Moment | None:

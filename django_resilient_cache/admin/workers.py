@@ -89,7 +89,7 @@ def _layer(alias: str, view: LayerView, now: float) -> LayerRow:
         error=words.error_text(view.last_error),
         kept=_kept(view),
         view=view,
-        suspect_left=suspect_left([view]) if view.suspect else None,
+        suspect_left=suspect_left(view.suspect_seconds),
         applied=_applied(view.applied),
     )
 

@@ -78,11 +78,6 @@ class Control:
             standing=reading.standing(self._clock),
         )
 
-    def standing(self, aliases: Iterable[str]) -> dict[str, Order]:
-        """Return the orders that hold for these aliases now, as far as the board knows."""
-        standing = self._read().standing(self._clock)
-        return {alias: standing[alias].order for alias in aliases if alias in standing}
-
     def give(
         self,
         aliases: Iterable[str],

@@ -27,7 +27,8 @@ class LayerView:
     state: str
     """A `State`'s value: "closed", "open", "half-open", "forced open", "forced closed"."""
     since: float
-    """When it came into that state, in seconds since the epoch on the worker's clock."""
+    """When it came into that state, in seconds since the epoch on the worker's clock; open and
+    half-open: when it was closed last, however many trials have failed since."""
     retry_after: float | None
     """Seconds from now until the next trial (0.0: the next call may be one); None: no trial is
     to come, because it is closed or forced."""
@@ -100,6 +101,11 @@ class Fleet:
     def live(self) -> tuple[Worker, ...]:
         """The workers that report."""
         return tuple(worker for worker in self.workers if not worker.stale)
+
+    @property
+    def silent(self) -> tuple[Worker, ...]:
+        """The others."""
+        return tuple(worker for worker in self.workers if worker.stale)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -61,7 +61,6 @@ def give(
 
     Ctrl-C ends the waiting, not the orders.  Raises BoardUnavailable.
     """
-    standing = control.standing(aliases)
     written: list[Order] = []
     try:
         for action in request.actions:
@@ -76,7 +75,7 @@ def give(
         Outcome(
             progress=progress,
             waited=request.wait > 0,
-            ended=_ended(progress.order, standing),
+            ended=_ended(progress.order, fleet),
             forgotten=_forgotten(progress, fleet),
         )
         for progress in progresses
@@ -106,9 +105,9 @@ def _settled(progress: Progress) -> bool:
     return progress.complete or progress.superseded is not None
 
 
-def _ended(order: Order, standing: Mapping[str, Order]) -> Order | None:
-    before = standing.get(order.alias)
-    return before if before and before.action.stands and order.action is not Action.FORGET else None
+def _ended(order: Order, before: Fleet) -> Order | None:
+    standing = before.standing.get(order.alias)
+    return standing.order if standing and order.action is not Action.FORGET else None
 
 
 def _forgotten(progress: Progress, before: Fleet) -> tuple[int, int] | None:

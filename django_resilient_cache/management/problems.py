@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from django_resilient_cache import conf
+from django_resilient_cache.fleet.summary import Group, LayerSummary
 from django_resilient_cache.fleet.view import Fleet
-from django_resilient_cache.management.summary import Group, LayerSummary
 from django_resilient_cache.management.wording import (
     ahead,
     clock,
@@ -33,10 +33,9 @@ def nobody(fleet: Fleet, actor: str, *, private: bool) -> str:
 
     `private`: whether it is the board of this host and user.
     """
-    silent = [worker for worker in fleet.workers if worker.stale]
     return (
         f"No live worker on the board: {plain(fleet.board)}.\n"
-        + (f"Silent: {listed(map(introduced, silent), most=5)}.\n" if silent else "")
+        + (f"Silent: {listed(map(introduced, fleet.silent), most=5)}.\n" if fleet.silent else "")
         + f"Looked as {plain(actor)}. A worker reports a second after it has first used a chain. "
         + (_PRIVATE if private else _SHARED)
     )
@@ -57,8 +56,9 @@ def all_well(fleet: Fleet, layers: Sequence[LayerSummary]) -> str:
     """Return the line that says so; silent workers are named and are no problem of a breaker."""
     names = listed((plain(layer.alias) for layer in layers), most=8)
     text = f"ok: {names} closed in {counted(len(fleet.live), 'worker')}"
-    silent = [worker for worker in fleet.workers if worker.stale]
-    return text + (f"; silent: {listed(map(introduced, silent), most=5)}" if silent else "")
+    if fleet.silent:
+        text += f"; silent: {listed(map(introduced, fleet.silent), most=5)}"
+    return text
 
 
 def next_trial(wait: float | None) -> str | None:
@@ -89,9 +89,8 @@ def _problems(layer: LayerSummary, now: float) -> Iterator[str]:
 
 
 def _trouble(group: Group, layer: LayerSummary, now: float) -> str:
-    began, lasted = clock(group.since, now), roughly(now - group.since)
-    since = f"since {began} ({lasted})" if group.since_exact else f"for more than {lasted}"
+    since = f"since {clock(group.since, now)} ({roughly(now - group.since)})"
     text = f"{plain(group.state)} in {group.count} of {counted(layer.count, 'worker')} {since}"
     trial = next_trial(group.retry_after)
     text += f"; next trial {trial}" if trial else ""
-    return text + (f"; {plain(group.last_error)}" if group.last_error else "")
+    return text + (f"; {plain(group.why)}" if group.why else "")

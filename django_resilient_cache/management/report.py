@@ -10,10 +10,10 @@ from math import isfinite
 from typing import Any
 
 from django_resilient_cache.fleet.orders import Order
+from django_resilient_cache.fleet.summary import Group, LayerSummary
 from django_resilient_cache.fleet.view import Fleet, LayerView, Standing, Worker
 from django_resilient_cache.management.outcomes import Outcome
 from django_resilient_cache.management.problems import problems
-from django_resilient_cache.management.summary import Group, LayerSummary
 
 SCHEMA = 1
 """Raised when a name goes away or changes its meaning; new names may come without."""
@@ -28,7 +28,7 @@ def listing(fleet: Fleet, layers: Sequence[LayerSummary], now: float) -> Json:
         **_head(now),
         "board": fleet.board,
         "live": len(fleet.live),
-        "stale": len(fleet.workers) - len(fleet.live),
+        "stale": len(fleet.silent),
         "ok": not found,
         "problems": found,
         "layers": {layer.alias: _layer(layer, now) for layer in layers},
@@ -79,9 +79,8 @@ def _group(group: Group) -> Json:
     return {
         "workers": group.count,
         **_moment("since", group.since),
-        "since_exact": group.since_exact,
         "retry_after": group.retry_after,
-        "last_error": group.last_error,
+        "last_error": group.why,
     }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from django_resilient_cache.fleet.summary import Group, LayerSummary
 from django_resilient_cache.fleet.view import Fleet
 from django_resilient_cache.management.page import Page
 from django_resilient_cache.management.problems import next_trial, unread
-from django_resilient_cache.management.summary import Group, LayerSummary
 from django_resilient_cache.management.wording import (
     clock,
     columns,
@@ -67,7 +67,7 @@ class _Column:
 
 def table(fleet: Fleet, layers: Sequence[LayerSummary], page: Page, now: float) -> list[str]:
     """Return the lines: a headline, a row per alias and state, silent workers."""
-    rows = [row for layer in layers for row in _rows(layer, fleet, page, now)]
+    rows = [row for layer in layers for row in _rows(layer, page, now)]
     return [
         page.strong(page.cut(_headline(fleet, now))),
         page.cut(f"Board: {plain(fleet.board)}"),
@@ -78,20 +78,20 @@ def table(fleet: Fleet, layers: Sequence[LayerSummary], page: Page, now: float) 
 
 
 def _headline(fleet: Fleet, now: float) -> str:
-    silent = len(fleet.workers) - len(fleet.live)
+    silent = len(fleet.silent)
     hosts = listed(sorted({plain(worker.host) for worker in fleet.live}), most=3)
     text = f"{counted(len(fleet.live), 'worker')} on {hosts}" if fleet.live else "No live worker"
     return f"{text}{f', {silent} silent' if silent else ''}, {heading_clock(now)}"
 
 
 def _silent(fleet: Fleet, page: Page) -> list[str]:
-    silent = [introduced(worker) for worker in fleet.workers if worker.stale]
-    if not silent:
+    if not fleet.silent:
         return []
-    return ["", page.warning(page.cut(f"Silent, not counted: {listed(silent, _MOST_SILENT)}"))]
+    silent = listed(map(introduced, fleet.silent), _MOST_SILENT)
+    return ["", page.warning(page.cut(f"Silent, not counted: {silent}"))]
 
 
-def _rows(layer: LayerSummary, fleet: Fleet, page: Page, now: float) -> list[_Row]:
+def _rows(layer: LayerSummary, page: Page, now: float) -> list[_Row]:
     """Return a row for each state but closed; one for closed where there is no other."""
     groups = [group for group in layer.groups if not group.closed] or layer.groups
     rows = [_row(group, layer, page, now) for group in groups] or [_Row()]
@@ -102,11 +102,10 @@ def _rows(layer: LayerSummary, fleet: Fleet, page: Page, now: float) -> list[_Ro
         missed=f"{layer.missed:,}",
         hits="-" if share is None else f"{share:.0%}",
     )
-    unused = len(fleet.live) - layer.count
-    notes = (f"not used yet in {unused} of {counted(len(fleet.live), 'worker')}",)
+    notes = (f"not used yet in {layer.unused} of {counted(layer.live, 'worker')}",)
     rows[-1] = replace(
         rows[-1],
-        notes=notes if unused and layer.count else (),
+        notes=notes if layer.unused and layer.count else (),
         warnings=tuple(_warnings(layer, now)),
     )
     return rows
@@ -114,14 +113,13 @@ def _rows(layer: LayerSummary, fleet: Fleet, page: Page, now: float) -> list[_Ro
 
 def _row(group: Group, layer: LayerSummary, page: Page, now: float) -> _Row:
     lasted = roughly(now - group.since)
-    began = f"{clock(group.since, now)} ({lasted})"
     return _Row(
         code=group.state,
         state=f"{page.symbol(group.state)} {plain(group.state)} {group.count} of {layer.count}",
-        since=began if group.since_exact else f"<{began}",
-        lasted=lasted if group.since_exact else f">{lasted}",
+        since=f"{clock(group.since, now)} ({lasted})",
+        lasted=lasted,
         trial=next_trial(group.retry_after) or "-",
-        why=page.readable(plain(group.last_error or "")),
+        why=page.readable(plain(group.why or "")),
     )
 
 

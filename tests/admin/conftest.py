@@ -50,7 +50,6 @@ def control(settings: Any, monkeypatch: pytest.MonkeyPatch) -> FakeControl:
     healthy = [worker(number, memory=layer(), redis=layer()) for number in (1, 2)]
     fake = FakeControl(fleet(*healthy))
     monkeypatch.setattr("django_resilient_cache.admin.control", fake)
-    monkeypatch.setattr("django_resilient_cache.admin.watch", fake)
     return fake
 
 

@@ -106,9 +106,6 @@ class FakeControl:
             raise self.error
         return self.seen
 
-    def standing(self, aliases: Iterable[str]) -> dict[str, Order]:
-        return {alias: found.order for alias, found in self.seen.standing.items()}
-
     def give(
         self,
         aliases: Iterable[str],

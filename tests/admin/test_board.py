@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_resilient_cache.admin import board
-from django_resilient_cache.fleet.control import BoardUnavailable, Control, SharingOff
+from django_resilient_cache.fleet.control import BoardUnavailable, SharingOff
 from django_resilient_cache.fleet.orders import Action
 from tests.admin.conftest import CHAIN, PAGE
 
@@ -84,7 +84,7 @@ def test_settling_survives_a_board_that_goes_away(monkeypatch: pytest.MonkeyPatc
 
 
 def test_looks_share_one_client_and_no_deadline():
-    one, other = board.watch(), board.watch()
+    one, other = board.control(), board.control()
     assert one._board is not other._board
     assert one._board._store is other._board._store
     one._board.allow(100.0)
@@ -92,20 +92,14 @@ def test_looks_share_one_client_and_no_deadline():
 
 
 def test_another_configuration_is_another_client(settings: Any, tmp_path: Path):
-    before = board.watch()._board._store
+    before = board.control()._board._store
     settings.CACHES = {**settings.CACHES, "board": {"BACKEND": FILES, "LOCATION": str(tmp_path)}}
     settings.RESILIENT_CACHE_CONTROL_ALIAS = "board"
-    assert board.watch()._board._store is not before
-    assert board.watch().board == 'CACHES["board"]'
+    assert board.control()._board._store is not before
+    assert board.control().board == 'CACHES["board"]'
 
 
 def test_no_sharing(settings: Any):
     settings.RESILIENT_CACHE_CONTROL_ALIAS = None
-    for make in (board.watch, board.control):
-        with pytest.raises(SharingOff):
-            make()
-
-
-def test_watching_gives_no_order():
-    assert type(board.control()) is Control
-    assert board.watch()._post is not board.control()._post
+    with pytest.raises(SharingOff):
+        board.control()

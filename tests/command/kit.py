@@ -131,13 +131,6 @@ class FakeControl:
     def fleet(self) -> Fleet:
         return self.seen
 
-    def standing(self, aliases: Iterable[str]) -> dict[str, Order]:
-        return {
-            alias: standing.order
-            for alias, standing in self.seen.standing.items()
-            if alias in set(aliases)
-        }
-
     def give(
         self,
         aliases: Iterable[str],

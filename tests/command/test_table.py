@@ -10,9 +10,9 @@ import pytest
 from django.core.management.color import color_style
 from django.test import override_settings
 
+from django_resilient_cache.fleet.summary import summarize
 from django_resilient_cache.fleet.view import Change, Standing
 from django_resilient_cache.management.page import Page, page_of
-from django_resilient_cache.management.summary import summarize
 from django_resilient_cache.management.table import table
 from django_resilient_cache.management.wording import columns
 from tests.command.conftest import Run
@@ -229,31 +229,16 @@ def changes(*steps: tuple[float, str, str]) -> tuple[Change, ...]:
     )
 
 
-def test_an_outage_began_before_its_last_trial(shown: Shown):
-    trials = changes(
-        (900, "half-open", "closed"),
-        (600, "closed", "open"),
-        (30, "open", "half-open"),
-        (29, "half-open", "open"),
-    )
-    shown(fleet(*workers(broken(since=NOW - 29, changes=trials), broken(since=NOW - 100))))
+def test_an_outage_began_in_the_first_worker_that_lost_it(shown: Shown):
+    shown(fleet(*workers(broken(since=NOW - 600), broken(since=NOW - 100))))
     assert "○ open 2 of 2    02:56:20 (10 min)" in Run().out
     assert "open in 2 of 2 workers since 02:56:20 (10 min)" in Run("--check").out
 
 
-def test_an_outage_whose_beginning_no_worker_tells_any_more_says_so(shown: Shown):
-    trials = changes(
-        (330, "half-open", "open"), (30, "open", "half-open"), (29, "half-open", "open")
-    )
-    shown(fleet(*workers(broken(since=NOW - 29, changes=trials))))
-    assert "○ open 1 of 1  <03:00:50 (5 min)" in Run("redis").out
-    assert "open in 1 of 1 worker for more than 5 min;" in Run("--check").out
-
-
-def test_a_forced_state_began_with_its_order(shown: Shown):
-    held = changes((600, "closed", "open"), (60, "open", "forced open"))
-    shown(fleet(*workers(view("forced open", since=NOW - 60, changes=held))))
-    assert "03:05:20 (1 min)" in Run("redis").out
+def test_why_is_what_failed_in_the_worker_that_tried_last(shown: Shown):
+    moves = changes((249, "closed", "open"), (9, "half-open", "open"))
+    shown(fleet(*workers(broken(last_error="EOFError: x", changes=moves), broken())))
+    assert Run("--check").out.endswith("; EOFError: x\n")
 
 
 def test_a_layer_that_some_workers_have_not_used_yet_says_so(shown: Shown):

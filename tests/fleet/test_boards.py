@@ -162,7 +162,7 @@ def test_two_hosts_report_follow_and_heal(board):
     assert world.states() == [State.FORCED_OPEN] * 4
     caches["board"].clear()
     world.forward(8)
-    assert control.standing(["redis"]) == {"redis": orders[0]}
+    assert control.fleet().standing["redis"].order == orders[0]
     assert len(control.fleet().live) == 4
     control.give(["redis"], Action.RESET, actor="ada")
     world.forward(1.2)

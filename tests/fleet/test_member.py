@@ -195,7 +195,6 @@ class TestAway:
         world.shelf.away = True
         for method in (
             host.control().fleet,
-            lambda: host.control().standing(["redis"]),
             lambda: host.control().give(["redis"], Action.FORCE_OPEN, actor="ada"),
         ):
             with pytest.raises(BoardUnavailable, match=r"\(the shelf\).*nobody there\. See to it"):

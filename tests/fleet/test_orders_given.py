@@ -97,7 +97,7 @@ def test_reset_ends_a_standing_order_and_auto_gives_back_the_state_before(fleet,
     ):
         finish(control, control.give(["redis"], order, actor="ada"), fleet)
         assert fleet.states() == [state] * 4
-        assert ("redis" in control.standing(["redis", "other"])) is order.stands
+        assert ("redis" in control.fleet().standing) is order.stands
 
 
 def test_forget_reaches_the_ledgers_and_ends_no_order(fleet, hosts):
@@ -277,7 +277,7 @@ class TestLoss:
         fleet.shelf.entries[key] = before
         fleet.forward(5)
         assert fleet.states() == [CLOSED] * 4
-        assert control.standing(["redis"]) == {}
+        assert control.fleet().standing == {}
 
     def test_an_order_that_was_revoked_does_not_come_back(self, fleet, hosts):
         control = hosts[0].control()

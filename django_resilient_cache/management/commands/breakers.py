@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django_resilient_cache import conf
 from django_resilient_cache.exceptions import ResilientCacheError
 from django_resilient_cache.fleet.control import BoardUnavailable, Control
+from django_resilient_cache.fleet.summary import LayerSummary, all_aliases, summarize
 from django_resilient_cache.fleet.view import Fleet
 from django_resilient_cache.management import outcomes, report
 from django_resilient_cache.management.actor import actor
@@ -28,7 +29,6 @@ from django_resilient_cache.management.request import (
     check_aliases,
     read_request,
 )
-from django_resilient_cache.management.summary import LayerSummary, all_aliases, summarize
 from django_resilient_cache.management.table import table
 from django_resilient_cache.management.watch import fitting, moves_cursor, watch
 from django_resilient_cache.management.wording import heading_clock, plain

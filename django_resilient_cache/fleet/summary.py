@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django_resilient_cache.fleet.view import Fleet, LayerView, Standing, Worker
+from django_resilient_cache.fleet.view import Fleet, LayerView, Standing
 from django_resilient_cache.states import State
 
 #: The worst first.  A state that a newer worker reports and this code does not know is the worst.
 _RANK = [
     State.OPEN.value,
-    State.HALF_OPEN.value,
     State.FORCED_OPEN.value,
+    State.HALF_OPEN.value,
     State.FORCED_CLOSED.value,
     State.CLOSED.value,
 ]
 _FORCED = (State.FORCED_OPEN.value, State.FORCED_CLOSED.value)
+
+
+def rank(state: str) -> tuple[int, str]:
+    """Return what to sort states by, the worst first."""
+    return (_RANK.index(state) if state in _RANK else -1), state
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Group:
     """The workers in which one alias is in one state."""
 
     state: str
-    members: tuple[tuple[Worker, LayerView], ...]
+    members: tuple[LayerView, ...]
 
     @property
     def count(self) -> int:
@@ -44,37 +49,29 @@ class Group:
     @property
     def since(self) -> float:
         """When the trouble began, or when the last one was closed; seconds since the epoch."""
-        return self._since[0]
-
-    @property
-    def since_exact(self) -> bool:
-        """Whether it is that moment, and not only the earliest that is known of."""
-        return self._since[1]
-
-    @property
-    def _since(self) -> tuple[float, bool]:
-        if self.closed:
-            return max(view.since for _, view in self.members), True
-        if self.forced:
-            return min(view.since for _, view in self.members), True
-        return min(_began(view) for _, view in self.members)
+        latest = max if self.closed else min
+        return latest(view.since for view in self.members)
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until the first trial of any of them; None: none is to come."""
-        waits = [view.retry_after for _, view in self.members if view.retry_after is not None]
+        waits = [view.retry_after for view in self.members if view.retry_after is not None]
         return min(waits, default=None)
 
     @property
     def last_error(self) -> str | None:
-        """The error behind the trouble, as the one that came into this state last tells it.
+        """The last failure that counted, in the worker whose breaker moved last."""
+        told = [view for view in self.members if view.last_error]
+        return max(told, key=_moved).last_error if told else None
+
+    @property
+    def why(self) -> str | None:
+        """The error behind the trouble.
 
         None where there is no trouble, or where nothing is called: an order is the reason then.
         """
-        if self.state in (State.CLOSED.value, State.FORCED_OPEN.value):
-            return None
-        told = [view for _, view in self.members if view.last_error]
-        return max(told, key=lambda view: view.since).last_error if told else None
+        untold = self.state in (State.CLOSED.value, State.FORCED_OPEN.value)
+        return None if untold else self.last_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,9 @@ class LayerSummary:
     """One alias in all live workers that use it."""
 
     alias: str
-    members: tuple[tuple[Worker, LayerView], ...]
+    members: tuple[LayerView, ...]
+    live: int
+    """How many live workers there are, whether or not they use it."""
     standing: Standing | None
 
     @property
@@ -91,12 +90,16 @@ class LayerSummary:
         return len(self.members)
 
     @property
+    def unused(self) -> int:
+        """How many live workers have not used it yet."""
+        return self.live - self.count
+
+    @property
     def groups(self) -> list[Group]:
         """The workers by state, the worst state first."""
-        states = sorted({view.state for _, view in self.members}, key=_rank)
         return [
-            Group(state, tuple(member for member in self.members if member[1].state == state))
-            for state in states
+            Group(state, tuple(view for view in self.members if view.state == state))
+            for state in sorted({view.state for view in self.members}, key=rank)
         ]
 
     @property
@@ -107,17 +110,17 @@ class LayerSummary:
     @property
     def missed(self) -> int:
         """Keys in all ledgers together."""
-        return sum(view.missed for _, view in self.members)
+        return sum(view.missed for view in self.members)
 
     @property
     def missing(self) -> int:
         """How many workers' ledgers are not empty."""
-        return sum(view.missed > 0 for _, view in self.members)
+        return sum(view.missed > 0 for view in self.members)
 
     @property
     def suspect(self) -> tuple[LayerView, ...]:
         """The layer in those workers that do not read it at all for now."""
-        return tuple(view for _, view in self.members if view.suspect)
+        return tuple(view for view in self.members if view.suspect)
 
     @property
     def suspect_seconds(self) -> float | None:
@@ -127,11 +130,19 @@ class LayerSummary:
         return max(known, default=None) if len(known) == len(ends) else None
 
     @property
+    def hits(self) -> int:
+        """Reads that found something, since the workers started."""
+        return sum(view.hits for view in self.members)
+
+    @property
+    def reads(self) -> int:
+        """Reads that were answered, since the workers started."""
+        return self.hits + sum(view.misses for view in self.members)
+
+    @property
     def hit_share(self) -> float | None:
-        """Hits among the reads that were answered, since the workers started; None: no reads."""
-        hits = sum(view.hits for _, view in self.members)
-        reads = hits + sum(view.misses for _, view in self.members)
-        return hits / reads if reads else None
+        """Hits among the reads; None: no reads."""
+        return self.hits / self.reads if self.reads else None
 
 
 def summarize(fleet: Fleet, aliases: Iterable[str]) -> list[LayerSummary]:
@@ -139,9 +150,8 @@ def summarize(fleet: Fleet, aliases: Iterable[str]) -> list[LayerSummary]:
     return [
         LayerSummary(
             alias,
-            tuple(
-                (worker, worker.layers[alias]) for worker in fleet.live if alias in worker.layers
-            ),
+            tuple(worker.layers[alias] for worker in fleet.live if alias in worker.layers),
+            len(fleet.live),
             fleet.standing.get(alias),
         )
         for alias in aliases
@@ -154,18 +164,5 @@ def all_aliases(fleet: Fleet, configured: Sequence[str]) -> list[str]:
     return [*configured, *sorted(reported - set(configured))]
 
 
-def _began(view: LayerView) -> tuple[float, bool]:
-    """Return when a breaker was closed last, and whether that is known.
-
-    It opens anew after each failed trial, and a worker tells its last transitions only.
-    """
-    at = view.since
-    for change in reversed(view.changes):
-        at = min(at, change.at)
-        if change.old == State.CLOSED.value:
-            return at, True
-    return at, not view.changes
-
-
-def _rank(state: str) -> tuple[int, str]:
-    return (_RANK.index(state) if state in _RANK else -1), state
+def _moved(view: LayerView) -> float:
+    return view.changes[-1].at if view.changes else view.since
