@@ -32,6 +32,7 @@ KINDS = {
     "gevent": ("gevent", gunicorn(WORKERS, "--worker-class", "gevent"), "use"),
     "preload": ("gunicorn", gunicorn(WORKERS, "--preload"), "use"),
     "uvicorn": ("uvicorn", UVICORN, "use-async"),
+    "uvicorn's sync views": ("uvicorn", UVICORN, "use"),
 }
 
 
@@ -67,10 +68,7 @@ def test_every_worker_is_seen_soon_after_its_first_use_and_gone_at_its_end(kind,
     server.process.terminate()
     server.process.wait(PATIENCE)
     ended = {server.process.pid, *(use.pid for use in uses)}
-    if kind == "uvicorn":  # its processes are ended by the signal itself, and can say nothing
-        assert not live(site.seen()) & ended
-    else:
-        assert not named(site.seen()) & ended
+    assert not named(site.seen()) & ended
 
 
 def seen_after(site: Site, uses: Iterable[Use]) -> list[float]:
