@@ -48,6 +48,15 @@ def test_it_is_typed_and_licensed(files: set[str]):
     assert any(file.endswith("licenses/LICENSE") for file in files)
 
 
+def test_what_an_index_shows_links_to_nothing_that_is_not_there(
+    distribution: metadata.Distribution,
+):
+    text = distribution.metadata.get_payload()
+    assert "**When the cache is down, your site loses cache hits, not requests.**" in text
+    assert "docs/command.md has every option" in text
+    assert re.findall(r"\]\((?!https:)", text) == []
+
+
 def test_nothing_but_the_package_is_installed(files: set[str]):
     assert {file.split("/")[0] for file in files if ".dist-info/" not in file} == {
         "django_resilient_cache"
