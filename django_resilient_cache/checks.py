@@ -18,6 +18,7 @@ from django_resilient_cache import conf
 from django_resilient_cache.conf import LayerConfig, Problem, check_messages, setting_path
 from django_resilient_cache.limits.choice import choose, strange_client
 
+_FOR_REHEARSALS = "django_resilient_cache.testing."
 _SESSION_STORES = {
     "django.contrib.sessions.backends.cache.SessionStore": "cache",
     "django.contrib.sessions.backends.cached_db.SessionStore": "cached_db",
@@ -28,6 +29,7 @@ def register_checks() -> None:
     """Have `manage.py check` run these; for `AppConfig.ready`."""
     for check in (check_chains, check_layers, check_strategies, check_memcached, check_sessions):
         checks.register(check, checks.Tags.caches)
+    checks.register(check_rehearsals, checks.Tags.caches, deploy=True)
 
 
 def check_chains(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -93,6 +95,20 @@ def check_sessions(app_configs: object, **kwargs: Any) -> list[checks.CheckMessa
     if store is None or alias not in conf.chain_aliases():
         return []
     return check_messages(_session_problems(alias, store))
+
+
+def check_rehearsals(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check, for `--deploy` alone, that no cache is there to fail on demand."""
+    return check_messages(
+        Problem(
+            "resilient_cache.W010",
+            setting_path(alias, "BACKEND"),
+            f"is {conf.show(entry['BACKEND'])}, which fails on demand: it is for rehearsals.",
+            "Write the backend itself; keep this one in the settings of tests.",
+        )
+        for alias, entry in settings.CACHES.items()
+        if str(entry.get("BACKEND")).startswith(_FOR_REHEARSALS)
+    )
 
 
 def _session_problems(alias: str, store: str) -> Iterator[Problem]:

@@ -49,10 +49,10 @@ class SessionStore(cache_sessions.SessionStore):
     """A project's own engine, in a module that SESSION_ENGINE may name."""
 
 
-def found(**settings: Any) -> list[checks.CheckMessage]:
+def found(*, deploy: bool = False, **settings: Any) -> list[checks.CheckMessage]:
     """What this package's checks say, run as `manage.py check --tag caches` runs them."""
     with override_settings(**settings):
-        messages = checks.run_checks(tags=[checks.Tags.caches])
+        messages = checks.run_checks(tags=[checks.Tags.caches], include_deployment_checks=deploy)
     return [message for message in messages if str(message.id).startswith("resilient_cache.")]
 
 
@@ -319,6 +319,19 @@ def test_guarding_what_no_chain_names() -> None:
         'CACHES["idle"]["RESILIENCE"] guards nothing: no chain names "idle", so its users call it '
         "unguarded.",
         'Name "idle" in the LOCATION of a chain and use that chain, or remove it.',
+    )
+
+
+def test_a_cache_that_fails_on_demand_is_for_no_production() -> None:
+    faulty = layer("django_resilient_cache.testing.FaultyCache", {}, LOCATION="real")
+    rehearsed = HEALTHY | {"redis": faulty, "real": layer()}
+    assert found(CACHES=rehearsed) == []
+    assert found(CACHES=HEALTHY, deploy=True) == []
+    (message,) = found(CACHES=rehearsed, deploy=True)
+    assert (type(message), message.id) == (checks.Warning, "resilient_cache.W010")
+    assert message.msg == (
+        'CACHES["redis"]["BACKEND"] is "django_resilient_cache.testing.FaultyCache", which fails '
+        "on demand: it is for rehearsals."
     )
 
 
