@@ -107,6 +107,6 @@ class Board:
             return error
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return BoardUnavailable(
-            f"the board that workers share ({self.title}) cannot be used: {why}. "
+            f"The board that workers share ({self.title}) cannot be used: {why}. "
             f"{self._store.remedy}"
         )

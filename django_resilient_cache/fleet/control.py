@@ -180,7 +180,7 @@ class Control:
             if there is not None and there.order.rank >= order.rank:
                 return
         raise BoardUnavailable(
-            f"the board that workers share ({self._board.title}) does not keep what is written "
+            f"The board that workers share ({self._board.title}) does not keep what is written "
             "there.  See that it has room, and that its client does not swallow errors."
         )
 

@@ -162,7 +162,7 @@ class Member:
         except Exception:
             if not self._failures:
                 logger.exception("This worker's part in the fleet failed")
-            return self._away("this worker's part in the fleet fails, see above.")
+            return self._away("This worker's part in the fleet fails, see above.")
         if self._failures > 1:
             logger.warning("The board that workers share is back (%s)", board.title)
         self._failures = 0

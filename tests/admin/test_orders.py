@@ -175,7 +175,7 @@ def test_the_log_s_links_to_an_alias_that_is_gone_lead_to_the_list(
 def test_a_board_that_is_away_is_said_loudly_and_nothing_is_lost(
     operator: Client, control: FakeControl
 ):
-    control.error = BoardUnavailable("the board that workers share cannot be used: no answer.")
+    control.error = BoardUnavailable("The board that workers share cannot be used: no answer.")
     answer = post(operator, "force-open", reason="new host", seconds="300")
     page = answer.content.decode()
     assert "The order was not given. The board that workers share" in text(answer)

@@ -219,7 +219,7 @@ class TestAway:
         world.forward(30)
         away, back = (record.getMessage() for record in caplog.records)
         assert away == (
-            "the board that workers share (the shelf) cannot be used: BoardAway: nobody there. "
+            "The board that workers share (the shelf) cannot be used: BoardAway: nobody there. "
             "See to it.  Orders hold as they are; caches are not affected."
         )
         assert back == "The board that workers share is back (the shelf)"
