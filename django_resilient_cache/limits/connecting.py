@@ -80,7 +80,7 @@ class Attempt:
         if waits is None:
             over = waited(self._over.wait, left)
         else:
-            over = waited(waits.result, self._awaited(left))
+            over = waited(waits.result, self._awaited, left)
         if not over:
             budget.error = self.budget.error or budget.error
             raise expiry(budget, self._given(joined))

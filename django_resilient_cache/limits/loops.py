@@ -30,50 +30,34 @@ AVAILABLE = _greenlet is not None
 
 
 class Waits:
-    """How the code of one call waits, which `in_loop` runs."""
+    """How the code of one call waits, which `in_loop` runs.
 
-    __slots__ = ("_loop", "_task")
+    While it waits, its frames must not hold the task, nor what leads to it (a future, a coroutine
+    under way, the loop): no garbage collection sees into them, and a task that is left behind by
+    its loop would stay for ever, with its place and its connection.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: Any) -> None:
-        self._loop = loop
+    __slots__ = ("_task",)
+
+    def __init__(self, task: Any) -> None:
         self._task = task
 
-    def result(self, awaitable: Awaitable[T]) -> T:
-        """Return what the task gets by awaiting this; raises whatever ends it meanwhile."""
-        outcome: T = self._task.switch(awaitable)
+    def result(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Return what awaiting ``function(*args)`` gives; raises what ends the task meanwhile."""
+        outcome: T = self._task.switch((function, args))
         return outcome
 
     def until_readable(self, fd: int, seconds: float) -> None:
         """Wait until there is something to read, for at most `seconds`."""
-        self._until(self._loop.add_reader, self._loop.remove_reader, fd, seconds)
+        self._task.switch((_until, ("add_reader", "remove_reader", fd, seconds)))
 
     def until_writable(self, fd: int, seconds: float) -> None:
         """Wait until something can be written, for at most `seconds`."""
-        self._until(self._loop.add_writer, self._loop.remove_writer, fd, seconds)
+        self._task.switch((_until, ("add_writer", "remove_writer", fd, seconds)))
 
     def pause(self, seconds: float) -> None:
         """Let others do something for so long."""
-        self.result(asyncio.sleep(seconds))
-
-    def _until(
-        self,
-        watch: Callable[..., Any],
-        leave: Callable[[int], Any],
-        fd: int,
-        seconds: float,
-    ) -> None:
-        ready = self._loop.create_future()
-        try:
-            watch(fd, _end, ready)
-        except (OSError, ValueError):  # closed meanwhile: the client finds out as it goes on
-            return
-        timer = self._loop.call_later(seconds, _end, ready) if seconds < inf else None
-        try:
-            self._task.switch(ready)
-        finally:
-            leave(fd)
-            if timer is not None:
-                timer.cancel()
+        self._task.switch((asyncio.sleep, (seconds,)))
 
 
 async def in_loop(call: Callable[..., T]) -> T:
@@ -84,16 +68,38 @@ async def in_loop(call: Callable[..., T]) -> T:
     outer = _greenlet.getcurrent()
     inner = _greenlet.greenlet(call, outer)
     inner.gr_context = copy_context()
-    wanted = inner.switch(waits=Waits(asyncio.get_running_loop(), outer))
+    wanted = inner.switch(waits=Waits(outer))
     while not inner.dead:
+        function, args = wanted
         try:
-            result = await wanted
-        except BaseException as error:  # noqa: BLE001 - raised again by the code inside
+            result = await function(*args)
+        except BaseException as error:
+            if _greenlet.getcurrent() is not outer:
+                # Another thread collects what was left behind by a loop; the code inside ends in
+                # its own thread, as soon as that one lets it.
+                raise
             wanted = inner.throw(error)
         else:
             wanted = inner.switch(result)
     returned: T = wanted
     return returned
+
+
+async def _until(watch: str, leave: str, fd: int, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    try:
+        getattr(loop, watch)(fd, _end, ready)
+    except (OSError, ValueError):  # closed meanwhile: the client finds out as it goes on
+        return
+    timer = loop.call_later(seconds, _end, ready) if seconds < inf else None
+    try:
+        await ready
+    finally:
+        with suppress(RuntimeError):  # the loop is closed
+            getattr(loop, leave)(fd)
+        if timer is not None:
+            timer.cancel()
 
 
 class Bell:
@@ -107,11 +113,12 @@ class Bell:
         #: Whether anybody rang, perhaps after the task had left.
         self.rung = False
 
-    def ring(self) -> None:
-        """End the wait; does nothing where nobody waits any more."""
+    def ring(self) -> bool:
+        """End the wait, if there still is one; return whether the loop is there to see to it."""
         self.rung = True
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(_end, self._rung)
+        return self._loop.is_running()
 
     async def wait(self, seconds: float | None) -> bool:
         """Wait for at most `seconds` (None: without end); return whether anybody rang."""
@@ -124,7 +131,13 @@ class Bell:
         if self.rung:
             return True
         self._rung = self._loop.create_future()  # to be waited for again
+        self._end_if_rung()
         return False
+
+    def _end_if_rung(self) -> None:
+        """End the next wait, where somebody rang as the last one was over."""
+        if self.rung:
+            _end(self._rung)
 
 
 class Places:
@@ -135,9 +148,10 @@ class Places:
 
     def freed(self) -> None:
         """Have one of those who wait look for the place that was given back just now."""
-        if self._waiting:
+        while self._waiting:
             with suppress(IndexError):
-                self._waiting.popleft().ring()
+                if self._waiting.popleft().ring():  # else its loop has stopped: the next one
+                    return
 
     @contextmanager
     def queue(self) -> Iterator[Turn]:

@@ -122,7 +122,7 @@ class Connections:
             left = max(0.0, budget.ends - monotonic())
             found = waited(partial(self._places.acquire, True), left)
         else:
-            found = waited(budget.waits.result, self._found(self._places, budget))
+            found = waited(budget.waits.result, self._found, self._places, budget)
         if not found:
             raise expiry(budget, 0.0)
 

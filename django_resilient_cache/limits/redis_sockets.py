@@ -203,15 +203,19 @@ class GuardedBlockingPool(GuardedPool):
         """Take a connection as soon as one is free, as long as the client itself would wait."""
         own: float | None = self.__dict__["timeout"]
         ends = budget.ends if own is None else min(budget.ends, monotonic() + own)
+        while True:
+            try:
+                return take()
+            except Exception as error:
+                if ends <= monotonic() or not _found_none(error):
+                    raise
+            waited(waits.result, self._one_is_free, ends)
+
+    async def _one_is_free(self, ends: float) -> None:
+        # Not in the queue while a connection is set up: who is called there must look at once.
         with self._places.queue() as turn:
-            while True:
-                try:
-                    return take()
-                except Exception as error:
-                    left = ends - monotonic()
-                    if left <= 0.0 or not _found_none(error):
-                        raise
-                waited(waits.result, turn.comes(left))
+            if self.pool.empty():
+                await turn.comes(ends - monotonic())
 
     def release(self, connection: Any) -> None:
         super().release(connection)

@@ -61,7 +61,7 @@ class _Job:
         self.ended = False
         self.callbacks: deque[Callable[[], None]] = deque()
         #: Tells a task in an event loop that it is done.
-        self.ring: Callable[[], None] | None = None
+        self.ring: Callable[[], object] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
         #: Taken by whoever comes first: the thread with the result, or the caller giving up.

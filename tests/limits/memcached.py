@@ -14,6 +14,8 @@ from django_resilient_cache.limits.sockets import SocketsLimit
 from tests import services
 from tests.entries import PYLIBMC, PYMEMCACHE
 
+from .in_loop import called
+
 needs_pymemcache = pytest.mark.skipif(
     importlib.util.find_spec("pymemcache") is None, reason="no pymemcache"
 )
@@ -43,7 +45,7 @@ def limit_for(location, **options):
     """A sockets limit for a Memcached under pymemcache."""
     with configured(PYMEMCACHE, location, **options):
         limit = SocketsLimit("default")
-        yield limit
+        yield called(limit)
         limit.close()
 
 

@@ -13,6 +13,8 @@ from django.test import override_settings
 from django_resilient_cache.limits import Expired
 from django_resilient_cache.limits.sockets import SocketsLimit
 
+from .in_loop import MOST_LAG, InALoop, called
+
 LIMIT = 0.1
 
 #: What a call may take beyond its limit.
@@ -51,7 +53,7 @@ def limit_for(backend, url, **options):
     cache = {"BACKEND": backend, "LOCATION": url, "OPTIONS": options}
     with override_settings(CACHES={"default": cache}):
         limit = SocketsLimit("default")
-        yield limit
+        yield called(limit)
         limit.close()
 
 
@@ -88,10 +90,11 @@ def assert_cut(limit, operation=get, *args, given=0.9, tries=4, budget=LIMIT):
     for _ in range(tries):
         outcome, seconds = timed(call, limit, operation, *args, budget=budget)
         assert isinstance(outcome, Expired), outcome
-        seen.append((seconds, outcome.given))
-        if seconds <= budget + GRACE and outcome.given >= given * budget:
+        lag = limit.lag if isinstance(limit, InALoop) else 0.0
+        seen.append((seconds, outcome.given, lag))
+        if seconds <= budget + GRACE and outcome.given >= given * budget and lag < MOST_LAG:
             return
-    pytest.fail(f"(seconds, given): {seen}")
+    pytest.fail(f"(seconds, given, lag of the loop): {seen}")
 
 
 def until_answered(limit, seconds=5.0, key="key"):

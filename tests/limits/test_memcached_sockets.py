@@ -16,7 +16,7 @@ from tests import services
 from .memcached import at, limit_for, needs_pymemcache, unix_memcached
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
 
-pytestmark = needs_pymemcache
+pytestmark = [needs_pymemcache, pytest.mark.usefixtures("way")]
 
 #: The start of an answer that never ends.
 ENDLESS = b"VALUE :1:key 0 1000000\r\n"

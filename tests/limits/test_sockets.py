@@ -28,7 +28,7 @@ from .sockets import (
     until_answered,
 )
 
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = [pytest.mark.parametrize("backend", BACKENDS), pytest.mark.usefixtures("way")]
 
 
 def test_a_healthy_server_answers_within_any_budget_and_without_one(backend, valkey):
