@@ -433,12 +433,26 @@ class DrippingServer(LoopServer):
             await asyncio.sleep(self.every)
 
 
+class FloodingServer(LoopServer):
+    """Sends the start of a long Redis answer that never ends, as fast as it is taken."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not await reader.read(65536):
+            return
+        writer.write(b"$100000000000\r\n")
+        while not writer.is_closing():
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+
 class Proxy(LoopServer):
     """Stands before a real server and can lose, hold or drip its answers.
 
     `answers` says what becomes of what the server sends: "pass", "drop" (carried out, answer
     lost), "hold" (kept until it is "pass" again) or "drip" (one byte each `every` seconds).
-    `requests` says what becomes of what the client sends: "pass" or "drop" (never arrives).
+    `requests` says what becomes of what the client sends: "pass", "drop" (never arrives), "hold"
+    (no longer read) or "slow" (read piece by piece, never for long).  Of what is not to pass,
+    `first` bytes still do.
     """
 
     def __init__(self, upstream: tuple[str, int], every: float = 0.08) -> None:
@@ -447,6 +461,7 @@ class Proxy(LoopServer):
         self.every = every
         self.answers = "pass"
         self.requests = "pass"
+        self.first = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self.upstream)
@@ -464,12 +479,20 @@ class Proxy(LoopServer):
 
     async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while piece := await source.read(65536):
-            if self.requests == "pass":
+            if self.requests == "slow":
+                await asyncio.sleep(0.005)
+            elif self.requests != "pass":
+                piece = await self._let_first(piece, target)
+            while self.requests == "hold":  # noqa: ASYNC110 - changed by the test's thread
+                await asyncio.sleep(0.005)
+            if self.requests != "drop":
                 target.write(piece)
                 await target.drain()
 
     async def _answers(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while piece := await source.read(65536):
+            if self.answers != "pass":
+                piece = await self._let_first(piece, target)
             while self.answers == "hold":  # noqa: ASYNC110 - changed by the test's thread
                 await asyncio.sleep(0.005)
             if self.answers == "drop":
@@ -480,6 +503,14 @@ class Proxy(LoopServer):
                 await target.drain()
                 if size < len(piece):
                     await asyncio.sleep(self.every)
+
+    async def _let_first(self, piece: bytes, target: asyncio.StreamWriter) -> bytes:
+        """Send on what still passes; the rest."""
+        passing, rest = piece[: self.first], piece[self.first :]
+        self.first -= len(passing)
+        target.write(passing)
+        await target.drain()
+        return rest
 
 
 class TlsProxy(Proxy):

@@ -12,7 +12,15 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from .budget import Budget, Interruption, armed, expiry, waited
+from .budget import (
+    STARVED_AFTER,
+    Budget,
+    Interruption,
+    armed,
+    expiry,
+    starvation,
+    waited,
+)
 from .loops import Waits
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -21,6 +29,9 @@ _ABORT = struct.pack("ii", 1, 0)
 #: probably there already, and asking for it before waiting saves a turn in the queue for the
 #: interpreter.
 _LATE = 0.001
+#: An answer that has come by the end of the budget is taken; for so many seconds, since a long one
+#: could go on for ever.
+_OVERTIME = 0.02
 
 
 class GuardedSocket:
@@ -32,10 +43,12 @@ class GuardedSocket:
     as long as the client's own time-out says, and raises the client's TimeoutError.
 
     `dirty`: an answer is outstanding.  `dead`: never to be used again.
+    `asked`: when the last request was sent.  `_late`: when its budget was first found to have ended.
     """
 
     __slots__ = (
         "_eager",
+        "_late",
         "_longest",
         "_own",
         "_pid",
@@ -61,6 +74,7 @@ class GuardedSocket:
         events.register(sock, select.POLLIN)
         self._poll = events.poll
         self._pid = os.getpid()
+        self._late = 0.0
         self.asked = 0.0
         self.dead = False
         self.dirty = False
@@ -197,11 +211,15 @@ class GuardedSocket:
         if self._own == 0.0:
             return receive(*args)
         ends = inf if self._own is None else now + self._own
+        in_loop = _loop_of(budget) is not None
         if budget is not None and budget.ends < ends:
             ends = budget.ends
         else:
             budget = None  # the client's own time-out is the shorter one
-        waits = not self._eager and now - self.asked < _LATE
+        if budget is not None and ends < now:
+            self._look_late(budget, now)
+        # A task lets others have their turn before each part of a long answer.
+        waits = not self._eager and (now - self.asked < _LATE or in_loop)
         while True:
             left = ends - now
             if waits:
@@ -216,6 +234,13 @@ class GuardedSocket:
                     self._until_writable(left)
             now = monotonic()
 
+    def _look_late(self, budget: Budget, now: float) -> None:
+        """Raise the end of `budget` where an answer goes on and on."""
+        if self._late <= self.asked:  # the first look since the end, however late that is
+            self._late = now
+        elif now - self._late > _OVERTIME:
+            raise self._overdue(budget, now - self.asked)
+
     def _send_rest(self, rest: memoryview, flags: int, budget: Budget | None, start: float) -> None:
         ends = inf if self._own is None else start + self._own
         if budget is not None and budget.ends < ends:
@@ -224,6 +249,8 @@ class GuardedSocket:
             budget = None
         while rest:
             left = ends - monotonic()
+            if budget is not None and left < -_OVERTIME:
+                raise self._overdue(budget, ends - start)
             self._until_writable(left)
             try:
                 rest = rest[self._send(rest, flags) :]
@@ -257,6 +284,13 @@ class GuardedSocket:
         if budget is None:
             return TimeoutError("timed out")
         return self._expired(budget, certain)
+
+    def _overdue(self, budget: Budget, took: float) -> BaseException:
+        """Return the end of an exchange that goes on, and on: the other side's doing, mostly.
+
+        A starved process may be what takes the time itself.
+        """
+        return self._expired(budget, took if starvation() < STARVED_AFTER else 0.0)
 
     def _expired(self, budget: Budget, certain: float) -> BaseException:
         self.abort()
