@@ -74,10 +74,10 @@ class Bookkeeper:
         if self.ledger.trusted:
             return outcome
         if operation is operations.clear:
-            self._once_committed(lambda: self.ledger.cleared(mark))
+            self.once_committed(lambda: self.ledger.cleared(mark))
         elif operation in changes.REPLACING:
             names = [name for name, _, _ in self.entries(operation, args)]
-            self._once_committed(lambda: self.ledger.reached(names, mark))
+            self.once_committed(lambda: self.ledger.reached(names, mark))
         elif operation in changes.DECISIONS and self._is_undecided(args):
             return self._undecided(args[0], Kind.FAILED)
         return outcome
@@ -152,8 +152,8 @@ class Bookkeeper:
         keys = changes.changed_keys(operation, args)
         return [(self._name(key, version), key, version) for key in keys]
 
-    def _once_committed(self, take_back: Callable[[], None]) -> None:
-        """Take notes back now, or at the end of the transaction that the change was made in.
+    def once_committed(self, take_back: Callable[[], None]) -> None:
+        """Take notes back now, or when the transaction is committed that the change was made in.
 
         A rollback brings back what the database had before, and so what was to be gone.
         """

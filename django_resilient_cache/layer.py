@@ -17,6 +17,7 @@ from django_resilient_cache.ledger import Missed
 from django_resilient_cache.limits import abandoned_by
 from django_resilient_cache.outcome import REJECTED, Kind, Outcome
 from django_resilient_cache.states import State
+from django_resilient_cache.verdict import Verdict, judge
 
 #: Keys that one batch of a repair deletes, and seconds between two batches.
 REPAIR_BATCH = 100
@@ -29,6 +30,14 @@ REPAIR_IN_PASSING = 10
 PATIENCE = 1.0
 
 Due: TypeAlias = list[tuple[Hashable, Missed]]
+
+
+def _is_refused(error: Exception, operation: Callable[..., Outcome]) -> bool:
+    """Whether the layer will never make this call of a repair: it was told why, as a caller is.
+
+    Not so what ends the caller in whose passing it repairs, or that one's transaction.
+    """
+    return judge(error, operation.__name__) in (Verdict.OWN, Verdict.ANSWERED)
 
 
 class Layer(Guard):
@@ -200,7 +209,7 @@ class Layer(Guard):
         try:
             outcome = self._make_up(call, operations.clear, ())
         except Exception as error:
-            if interrupts(error):
+            if not _is_refused(error, operations.clear):
                 raise
             # The layer cannot clear: nothing will make it.
             self._reports.unrepaired(error)
@@ -208,7 +217,7 @@ class Layer(Guard):
             return True
         if outcome.kind is not Kind.DONE:
             return False
-        self.ledger.cleared(mark)
+        self._books.once_committed(lambda: self.ledger.cleared(mark))
         return True
 
     def _repair_batch(self, batch: Due) -> bool:
@@ -219,7 +228,7 @@ class Layer(Guard):
         try:
             outcome = self._make_up(call, operations.delete_many, (keys, batch[0][1].version))
         except Exception as error:
-            if interrupts(error):
+            if not _is_refused(error, operations.delete_many):
                 raise
             # A key that the layer does not take.
             if len(batch) > 1:
@@ -229,7 +238,7 @@ class Layer(Guard):
             return True
         if outcome.kind is not Kind.DONE:
             return False
-        self.ledger.repaired(batch)
+        self._books.once_committed(lambda: self.ledger.repaired(batch))
         return True
 
     def _make_up(

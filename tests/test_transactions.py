@@ -13,6 +13,7 @@ from django.db import DatabaseError, connections, transaction
 from django.test import override_settings
 
 from django_resilient_cache import State
+from django_resilient_cache.agent import agent
 from django_resilient_cache.registry import registry
 from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, MEMORY, chain
@@ -221,6 +222,54 @@ def test_a_rollback_brings_back_what_was_missed_and_no_reader_sees_it(
     assert cache.get("key") is None
     registry.tend()
     assert caches["table"].get("key") is None
+
+
+@pytest.fixture
+def _no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that runs no threads: callers repair, in their own transactions."""
+    monkeypatch.setattr(type(agent), "stalled", True)
+
+
+@pytest.mark.parametrize("name", ["set", "delete_many", "clear"])
+@pytest.mark.usefixtures("_no_agent")
+def test_a_rollback_takes_back_what_a_caller_repaired(name: str, table: str) -> None:
+    cache = caches["default"]
+    cache.set("key", "old")
+    with refusing(table, "INSERT", "UPDATE", "DELETE"):
+        CHANGES[name](cache)
+    with pytest.raises(LookupError), transaction.atomic(ALIAS):
+        assert cache.get("key") is None
+        assert caches["table"].get("key") is None, "repaired"
+        raise LookupError
+    assert caches["table"].get("key") == "old"
+    assert cache.get("key") is None
+    assert registry.layer("table").ledger.trusted
+    assert caches["table"].get("key") is None
+
+
+@pytest.mark.parametrize("name", ["set", "clear"])
+@pytest.mark.usefixtures("_no_agent")
+def test_what_a_caller_could_not_repair_is_kept(
+    name: str, own_postgresql: PostgreSQLServer, django_db_blocker: Any
+) -> None:
+    """The server is lost while a caller repairs, and with it the transaction."""
+    with (
+        django_db_blocker.unblock(),
+        override_settings(DATABASE_ROUTERS=ROUTERS),
+        cache_table(ALIAS, own_postgresql.databases_entry(ALIAS)) as table,
+        override_settings(
+            CACHES={"default": chain("table"), "table": {"BACKEND": DATABASE, "LOCATION": table}}
+        ),
+    ):
+        cache, ledger = caches["default"], registry.layer("table").ledger
+        cache.set("key", "old")
+        with refusing(table, "INSERT", "UPDATE", "DELETE"):
+            CHANGES[name](cache)
+        with pytest.raises(DatabaseError), transaction.atomic(ALIAS):
+            assert usable()
+            own_postgresql.kill()
+            cache.get("other")
+        assert ledger.holds(":1:key")
 
 
 def test_a_commit_makes_up_for_what_was_missed(table: str) -> None:
