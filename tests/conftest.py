@@ -32,7 +32,16 @@ hypothesis_settings.load_profile("suite")
 
 
 #: What is marked "once"; see the markers in pyproject.toml.
-ONCE = ("tests/browser/", "tests/example/", "tests/processes/", "tests/test_benchmarks.py")
+ONCE = (
+    "tests/browser/",
+    "tests/command/test_processes.py",
+    "tests/example/",
+    "tests/fleet/test_board_property.py",
+    "tests/fleet/test_processes.py",
+    "tests/fleet/test_without_fleet.py",
+    "tests/processes/",
+    "tests/test_benchmarks.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from django.utils.termcolors import colorize
 
 from demo import table, verdict
 from demo.errors import DemoError
-from demo.processes import LOGIN, check_requirements
+from demo.processes import LOGIN, PROJECT, check_requirements
 from demo.script import Plan, Rehearsal
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -140,7 +141,8 @@ class Command(BaseCommand):
         self.say(f"  {address}valkey/   the switch")
         self.say(f"  {address}admin/django_resilient_cache/breaker/")
         self.say(f"      log in as {LOGIN}, password {rehearsal.password}")
-        self.say("  python example_project/manage.py breakers --settings demo.settings")
+        command = shlex.join([sys.executable, str(PROJECT / "manage.py"), "breakers"])
+        self.say(f"  {command} --watch --settings demo.settings")
         while True:
             for site in rehearsal.sites:
                 if site.ended:
