@@ -51,7 +51,7 @@ def test_it_is_typed_and_licensed(files: set[str]):
 def test_what_an_index_shows_links_to_nothing_that_is_not_there(
     distribution: metadata.Distribution,
 ):
-    text = distribution.metadata.get_payload()
+    text = str(distribution.metadata.json["description"])
     assert "**When the cache is down, your site loses cache hits, not requests.**" in text
     assert "docs/command.md has every option" in text
     assert re.findall(r"\]\((?!https:)", text) == []

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,13 @@ from django_resilient_cache.fleet.board import Board, Store
 from django_resilient_cache.limits import Expired, NoPlace
 from django_resilient_cache.limits.choice import make_limit
 
+_PREFIX = "resilient-cache-"
+
 #: Limit of one call to an alias in seconds, where less is not left anyway.
 CALL_SECONDS = 2.0
+
+#: Seconds without a report after which a private directory is not in use any more.
+_IN_USE = 60.0
 
 #: Files in the private directory from which on expired ones are looked for.
 _MANY_FILES = 1000
@@ -166,8 +172,20 @@ def private_path(config: ControlConfig) -> Path:
     identity = f"{config.path}\0{config.settings_module}"
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", config.settings_module)[:40] or "no-settings"
-    name = f"resilient-cache-{_user_id()}-{readable}-{digest}"
+    name = f"{_PREFIX}{_user_id()}-{readable}-{digest}"
     return Path(tempfile.gettempdir()) / name
+
+
+def others_in_use(config: ControlConfig) -> list[str]:
+    """Return the private directories here where workers of other users or settings meet now."""
+    mine, found = private_path(config), []
+    for path in sorted(mine.parent.glob(f"{_PREFIX}*")):
+        with suppress(OSError):
+            status = path.lstat()
+            recent = time.time() - status.st_mtime < _IN_USE
+            if path != mine and stat.S_ISDIR(status.st_mode) and recent:
+                found.append(f"{path} (of {_user_name(status.st_uid)})")
+    return found
 
 
 def directory_refusal(path: Path) -> str | None:
@@ -190,9 +208,13 @@ def _user_id() -> str:
 
 
 def _user() -> str:
+    return _user_name(os.geteuid()) if hasattr(os, "geteuid") else getpass.getuser()
+
+
+def _user_name(number: int) -> str:
     try:
         import pwd
 
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(number).pw_name
     except (KeyError, ImportError):  # a container's user without a name; not a POSIX system
-        return f"user {os.geteuid()}" if hasattr(os, "geteuid") else getpass.getuser()
+        return f"user {number}"

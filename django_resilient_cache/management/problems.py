@@ -28,16 +28,18 @@ def problems(fleet: Fleet, layers: Sequence[LayerSummary], now: float) -> list[s
     return found if fleet.live else [f"no live worker on the board: {plain(fleet.board)}", *found]
 
 
-def nobody(fleet: Fleet, actor: str, *, private: bool) -> str:
+def nobody(fleet: Fleet, actor: str, *, private: bool, others: Sequence[str] = ()) -> str:
     """Return that no worker reports, where one has looked, and what to change.
 
-    `private`: whether it is the board of this host and user.
+    `private`: whether it is the board of this host and user; `others`: those of this host, of
+    other users or settings, that are in use.
     """
     return (
         f"No live worker on the board: {plain(fleet.board)}.\n"
         + (f"Silent: {listed(map(introduced, fleet.silent), most=5)}.\n" if fleet.silent else "")
         + f"Looked as {plain(actor)}. A worker reports a second after it has first used a chain. "
         + (_PRIVATE if private else _SHARED)
+        + (f"\nIn use on this host: {listed(map(plain, others), most=3)}." if others else "")
     )
 
 

@@ -47,9 +47,10 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def _frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """03:06:20 in Berlin; ada sits at web1, before 80 columns."""
+    """03:06:20 in Berlin; ada sits at web1, before 80 columns, and nobody else uses it."""
     monkeypatch.setattr(breakers, "now", lambda: NOW)
     monkeypatch.setattr(actor, "user", lambda: "ada")
+    monkeypatch.setattr(breakers, "others_in_use", lambda config: [])
     monkeypatch.setattr("socket.gethostname", lambda: "web1")
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("COLUMNS", "80")

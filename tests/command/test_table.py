@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from django_resilient_cache.fleet.summary import summarize
 from django_resilient_cache.fleet.view import Change, Standing
+from django_resilient_cache.management.commands import breakers
 from django_resilient_cache.management.page import Page, page_of
 from django_resilient_cache.management.table import table
 from django_resilient_cache.management.wording import columns
@@ -322,6 +323,19 @@ def test_no_live_worker_shows_what_there_is_and_fails(shown: Shown):
         "This board is seen only on this host, by this user, with this TMPDIR and settings "
         "module. For other hosts, containers or users set RESILIENT_CACHE_CONTROL_ALIAS to an "
         "alias in CACHES that all of them reach (Redis, Memcached, a database)."
+    )
+
+
+def test_no_live_worker_here_says_where_on_this_host_others_are(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+):
+    boards = [f"/tmp/resilient-cache-33-shop-{n}\x1b (of www-data)" for n in range(4)]
+    monkeypatch.setattr(breakers, "others_in_use", lambda config: boards)
+    shown(fleet())
+    assert Run().error.endswith(
+        "\nIn use on this host: /tmp/resilient-cache-33-shop-0\N{REPLACEMENT CHARACTER} (of www-data)"
+        ", /tmp/resilient-cache-33-shop-1\N{REPLACEMENT CHARACTER} (of www-data)"
+        ", /tmp/resilient-cache-33-shop-2\N{REPLACEMENT CHARACTER} (of www-data) and 1 more."
     )
 
 

@@ -16,7 +16,7 @@ from django_resilient_cache.fleet import stores
 from django_resilient_cache.fleet.board import Board, BoardUnavailable
 from django_resilient_cache.fleet.control import Control, SharingOff
 from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.stores import open_board, private_path
+from django_resilient_cache.fleet.stores import open_board, others_in_use, private_path
 from tests.entries import FILE, layer
 
 
@@ -77,6 +77,18 @@ class TestDirectory:
         assert str(private_path(config())) in title
         assert title.endswith(")")
         assert "(as " in title
+
+    def test_those_of_others_are_found_while_they_are_in_use(self, temporary):
+        mine = private_path(config())
+        other = temporary / "resilient-cache-33-shop.settings-0a422f14786c"
+        idle = temporary / "resilient-cache-33-shop.settings-of-yesterday"
+        for path in (mine, other, idle):
+            path.mkdir()
+        os.utime(idle, (0, time.time() - 3600))
+        (temporary / "resilient-cache-file").touch()
+        (temporary / "resilient-cache-link").symlink_to(other)
+        (found,) = others_in_use(config())
+        assert found.startswith(f"{other} (of ")
 
     def refused(self, match: str) -> None:
         for use in (

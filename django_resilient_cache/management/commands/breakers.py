@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django_resilient_cache import conf
 from django_resilient_cache.exceptions import ResilientCacheError
 from django_resilient_cache.fleet.control import BoardUnavailable, Control
+from django_resilient_cache.fleet.stores import CALL_SECONDS, others_in_use
 from django_resilient_cache.fleet.summary import LayerSummary, all_aliases, summarize
 from django_resilient_cache.fleet.view import Fleet
 from django_resilient_cache.management import outcomes, report
@@ -146,7 +147,9 @@ class Command(BaseCommand):
 
 def _nobody(fleet: Fleet) -> str:
     private = not getattr(settings, conf.CONTROL_SETTING, None)
-    return nobody(fleet, actor(), private=private)
+    config = conf.control_config(CALL_SECONDS) if private else None
+    others = others_in_use(config) if config else []
+    return nobody(fleet, actor(), private=private, others=others)
 
 
 def _look(request: Request, control: Control) -> tuple[Fleet, list[LayerSummary]]:
