@@ -19,6 +19,7 @@ from django_resilient_cache.conf.families import family_of
 from .connecting import Helpers
 from .memcached import family_name
 from .memcached_sockets import guard_pymemcache
+from .redis_sentinel import disconnect_sentinels, guard_sentinels
 from .redis_sockets import guarded_pool_class
 
 #: Versions that were shown to keep to a budget: from, up to but without.
@@ -45,6 +46,8 @@ class _Slot:
     default: str
     known: tuple[str, ...]
     setting: str | None = None
+    #: The attribute of the class in CLIENT_CLASS that names the default in its place.
+    client_default: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class _Adapter:
     backend: str
     packages: tuple[str, ...]
     slots: tuple[_Slot, ...]
-    pool_kwargs: str | None
+    #: Where in OPTIONS the arguments of connections and of the client stand; None: there itself.
+    pool_kwargs: str | None = None
+    client_kwargs: str | None = None
 
 
 def _pool_slot(name: str, client: str) -> _Slot:
@@ -67,7 +72,6 @@ _ADAPTERS = (
         "django.core.cache.backends.redis.RedisCache",
         ("redis",),
         (_pool_slot("pool_class", "redis"),),
-        None,
     ),
     _Adapter(
         "django_redis.cache.RedisCache",
@@ -88,6 +92,7 @@ _ADAPTERS = (
             _Slot("REDIS_CLIENT_CLASS", "redis.client.Redis", ("redis.client.Redis",)),
         ),
         "CONNECTION_POOL_KWARGS",
+        "REDIS_CLIENT_KWARGS",
     ),
     _Adapter(
         "django_valkey.cache.ValkeyCache",
@@ -106,11 +111,13 @@ _ADAPTERS = (
                 "django_valkey.pool.ConnectionFactory",
                 ("django_valkey.pool.ConnectionFactory",),
                 "DJANGO_VALKEY_CONNECTION_FACTORY",
+                "CONNECTION_FACTORY_PATH",
             ),
             _pool_slot("CONNECTION_POOL_CLASS", "valkey"),
             _Slot("BASE_CLIENT_CLASS", "valkey.client.Valkey", ("valkey.client.Valkey",)),
         ),
         "CONNECTION_POOL_KWARGS",
+        "BASE_CLIENT_KWARGS",
     ),
 )
 
@@ -118,6 +125,7 @@ _ADAPTERS = (
 #: How clients and factories come to a connection.
 _CONNECTING = (
     "_connect",
+    "_get_connection_pool",
     "connect",
     "get_client",
     "get_connection",
@@ -127,7 +135,7 @@ _CONNECTING = (
 #: How pymemcache's HashClient comes to a server and what it does when that fails.
 _CALLING = ("_get_client", "_mark_failed_server", "_safely_run_func", "add_server")
 #: Whose ways of doing so are known.
-_PACKAGES = frozenset({"redis", "valkey", "django_redis", "django_valkey", "pymemcache"})
+_PACKAGES = frozenset({"django", "redis", "valkey", "django_redis", "django_valkey", "pymemcache"})
 
 
 def unsupported(alias: str) -> str | None:
@@ -178,15 +186,28 @@ def _redis_obstacles(alias: str, params: Mapping[str, Any], backend: type) -> It
     for package in adapter.packages:
         yield from _version_obstacle(package)
     options = params.get("OPTIONS") or {}
+    filled = _filled(adapter, options)
     for slot in adapter.slots:
-        yield from _slot_obstacle(slot, options)
+        yield from _slot_obstacle(slot, filled[slot.name])
     connection = options.get(adapter.pool_kwargs, {}) if adapter.pool_kwargs else options
     yield from _connection_obstacles(connection, adapter.packages[0])
-    if adapter.pool_kwargs is None:
-        made: Any = caches.create_connection(alias)
-        client = made._class
-        if not _derives(client, "django.core.cache.backends.redis.RedisCacheClient"):
-            yield f"the sockets strategy does not know the client class {_path(client)}"
+    yield from _client_obstacles(options.get(adapter.client_kwargs))
+    yield from _sentinel_obstacles(adapter, filled, options)
+    if adapter.client_kwargs is None:
+        yield from _djangos_obstacles(alias)
+
+
+def _djangos_obstacles(alias: str) -> Iterator[str]:
+    """Django's own backend names its client in two classes that a project can derive from."""
+    made: Any = caches.create_connection(alias)
+    kind = made._class
+    if not _derives(kind, "django.core.cache.backends.redis.RedisCacheClient"):
+        yield f"the sockets strategy does not know the client class {_path(kind)}"
+        return
+    yield from _overriding_obstacle(kind, _CONNECTING)
+    client = made._cache._client
+    if not _derives(client, "redis.client.Redis"):
+        yield f"the sockets strategy does not know the client {_path(client)}"
 
 
 def _version_obstacle(package: str) -> Iterator[str]:
@@ -197,20 +218,40 @@ def _version_obstacle(package: str) -> Iterator[str]:
         yield f"{package.replace('_', '-')} {version} is not a version known to work"
 
 
-def _slot_obstacle(slot: _Slot, options: Mapping[str, Any]) -> Iterator[str]:
-    named = options.get(slot.name) or (slot.setting and getattr(settings, slot.setting, None))
-    cls = named or slot.default
-    if isinstance(cls, str):
-        cls = import_string(cls)
+def _filled(adapter: _Adapter, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the class in each slot of `adapter`, as its backend finds it."""
+    filled: dict[str, Any] = {}
+    for slot in adapter.slots:
+        cls = (
+            options.get(slot.name)
+            or (slot.setting and getattr(settings, slot.setting, None))
+            or getattr(filled.get("CLIENT_CLASS"), slot.client_default, None)
+            or slot.default
+        )
+        filled[slot.name] = import_string(cls) if isinstance(cls, str) else cls
+    return filled
+
+
+def _slot_obstacle(slot: _Slot, cls: Any) -> Iterator[str]:
     if not any(_derives(cls, known) for known in slot.known):
         yield f"the sockets strategy does not know the {slot.name} {_path(cls)}"
     yield from _overriding_obstacle(cls, _CONNECTING)
-    if any(
-        "sentinel" in _path(each).lower()
-        for each in cls.__mro__
-        if ".commands." not in each.__module__
-    ):
-        yield f"the sockets strategy does not know Sentinel yet ({slot.name} {_path(cls)})"
+
+
+def _sentinel_obstacles(
+    adapter: _Adapter, filled: Mapping[str, Any], options: Mapping[str, Any]
+) -> Iterator[str]:
+    """Sentinels are reached through what the packages' own factory makes of OPTIONS, or not at all."""
+    client, *around = adapter.packages
+    factory = filled.get("CONNECTION_FACTORY")
+    if around and _derives(factory, f"{around[0]}.pool.SentinelConnectionFactory"):
+        yield from _overriding_obstacle(factory, ("__init__",))
+        yield from _client_obstacles(options.get("SENTINEL_KWARGS"))
+        yield from _connection_obstacles(options.get("SENTINEL_KWARGS") or {}, client)
+        return
+    for name, cls in filled.items():
+        if _derives(cls, f"{client}.sentinel.SentinelConnectionPool"):
+            yield f"the sockets strategy knows no Sentinel in {name} without SentinelConnectionFactory"
 
 
 def _overriding_obstacle(cls: Any, names: tuple[str, ...]) -> Iterator[str]:
@@ -229,12 +270,22 @@ def _connection_obstacles(options: Mapping[str, Any], client: str) -> Iterator[s
         yield "client-side caching leaves messages on idle connections"
 
 
-def _derives(cls: type, path: str) -> bool:
-    return any(_path(each) == path for each in cls.__mro__)
+def _client_obstacles(options: Mapping[str, Any] | None) -> Iterator[str]:
+    for name in ("connection_pool", "single_connection_client"):
+        if (options or {}).get(name):
+            yield f"its client has a {name} of its own"
+
+
+def _derives(cls: Any, path: str) -> bool:
+    return any(_path(each) == path for each in getattr(cls, "__mro__", ()))
 
 
 def _path(cls: Any) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+#: Where ShardClient keeps its servers, whose pools it makes in its constructor.
+_SHARDS = ("_serverdict", "_server_dict")
 
 
 def guard(raw: Any) -> None:
@@ -262,8 +313,11 @@ def guard(raw: Any) -> None:
     # With the dictionary of its class, the pool first made for a URL in this process would
     # serve: with the options of another alias, and not guarded.
     factory._pools = {}
-    if hasattr(client, "_serverdict"):  # sharded: its pools were made in its constructor
-        client._serverdict = client.connect()
+    if hasattr(factory, "_sentinel"):
+        guard_sentinels(factory._sentinel, helpers)
+    shards = next((name for name in _SHARDS if hasattr(client, name)), None)
+    if shards is not None:
+        setattr(client, shards, client.connect())
     else:
         client._clients = [client.connect(index) for index in range(len(client._server))]
 
@@ -276,3 +330,5 @@ def disconnect(raw: Any) -> None:
     owner = raw._cache if hasattr(raw, "_cache") else raw.client.connection_factory
     for pool in list(owner._pools.values()):
         pool.disconnect()
+    if hasattr(owner, "_sentinel"):
+        disconnect_sentinels(owner._sentinel)

@@ -53,6 +53,7 @@ class Attempt:
             self.error = error
         finally:
             armed.reset(token)
+            self._follow_up()  # first, so that nobody goes on with what is about to be closed
             self._end()
             self._follow_up()
 
@@ -63,8 +64,9 @@ class Attempt:
                 self._tasks.popleft().ring()
 
     def _follow_up(self) -> None:
-        if self._then is not None:
-            self._then()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def abandon(self, then: Callable[[], None]) -> None:
         """Nobody wants the connection any more: do `then` as soon as the attempt is over."""
@@ -131,6 +133,12 @@ class SetUpAside:
             self._helpers.begin(attempt)
         attempt.wait(budget)
         self._attempt = None
+
+    @property
+    def is_being_set_up(self) -> bool:
+        """Whether an attempt is under way, its caller there or not."""
+        attempt = self._attempt
+        return attempt is not None and not attempt.done
 
     def _abandon_attempt(self, then: Callable[[], None]) -> bool:
         """Leave the connection to the helper that is at work on it, if one is: `then` comes after."""

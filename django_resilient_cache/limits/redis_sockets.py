@@ -164,6 +164,20 @@ class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
         self.connection_class: Any = guarded_connection_class(own, self._helpers)
 
 
+class GuardedSentinelPool(_Client):  # type: ignore[misc]  # a base that is Any
+    """The same for Sentinel's pools: a connection may outlive an impatient caller."""
+
+    def owns_connection(self, connection: Any) -> bool:
+        """Whether the pool takes `connection` back.
+
+        The client's own takes back what is connected to the master that it knows.  What is not
+        connected yet would be given up with its caller, each time anew.
+        """
+        if connection.is_being_set_up:
+            return bool(connection.pid == self.pid)
+        return bool(super().owns_connection(connection))
+
+
 class GuardedBlockingPool(GuardedPool):
     """The same for pools whose callers queue: they do at most until their budget ends."""
 
@@ -231,9 +245,13 @@ def guarded_connection_class(base: type, helpers: Helpers) -> type:
 
 def guarded_pool_class(base: type, helpers: Helpers) -> type:
     """Return a subclass of the client's pool class `base` whose connections are guarded."""
-    blocking = import_module(f"{client_package(base)}.connection").BlockingConnectionPool
-    mixin = GuardedBlockingPool if issubclass(base, blocking) else GuardedPool
-    return type(base.__name__, (mixin, base), {"_helpers": helpers})
+    package = client_package(base)
+    bases: tuple[type, ...] = (GuardedPool, base)
+    if issubclass(base, import_module(f"{package}.connection").BlockingConnectionPool):
+        bases = (GuardedBlockingPool, *bases)
+    if issubclass(base, import_module(f"{package}.sentinel").SentinelConnectionPool):
+        bases = (GuardedSentinelPool, *bases)
+    return type(base.__name__, bases, {"_helpers": helpers})
 
 
 def client_package(cls: type) -> str:

@@ -8,9 +8,9 @@ from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from django.test import override_settings
 from redis.connection import Connection
 
-from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
+from django_resilient_cache.limits.sockets import unsupported
 
-from .sockets import BACKENDS, DJANGO, DJANGO_REDIS, assert_cut, call, get, put
+from .sockets import BACKENDS, DJANGO, DJANGO_REDIS, DJANGO_VALKEY
 
 
 class OurConnection(Connection):
@@ -42,6 +42,42 @@ class ForeignPool:
     pass
 
 
+class ConnectingClient(RedisCacheClient):
+    """Connects in a way of its own."""
+
+    def get_client(self, key=None, *, write=False):
+        return redis.Redis()
+
+
+class ClusterClient(RedisCacheClient):
+    """Leaves the rest to a client of another kind."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._client = redis.RedisCluster
+
+
+class ConnectingCache(RedisCache):
+    def __init__(self, server, params):
+        super().__init__(server, params)
+        self._class = ConnectingClient
+
+
+class ClusterCache(RedisCache):
+    def __init__(self, server, params):
+        super().__init__(server, params)
+        self._class = ClusterClient
+
+
+def _sentinel(package="django_redis", **options):
+    return {
+        "CLIENT_CLASS": f"{package}.client.SentinelClient",
+        "CONNECTION_FACTORY": f"{package}.pool.SentinelConnectionFactory",
+        "SENTINELS": [("127.0.0.1", 1)],
+        **options,
+    }
+
+
 def _reason(backend=DJANGO_REDIS, **options):
     if backend == DJANGO_REDIS:
         pytest.importorskip("django_redis")
@@ -67,6 +103,10 @@ def test_each_backend_as_installed_is_known(backend):
         (DJANGO_REDIS, {"CLIENT_CLASS": "django_redis.client.ShardClient"}),
         (DJANGO_REDIS, {"CONNECTION_POOL_KWARGS": {"max_connections": 3}}),
         (DJANGO_REDIS, {"CONNECTION_POOL_KWARGS": {"connection_class": OurConnection}}),
+        (DJANGO_REDIS, _sentinel()),
+        (DJANGO_REDIS, _sentinel(CLIENT_CLASS="django_redis.client.DefaultClient")),
+        (DJANGO_REDIS, _sentinel(SENTINEL_KWARGS={"password": "secret"})),
+        (DJANGO_REDIS, _sentinel(CONNECTION_POOL_CLASS="redis.sentinel.SentinelConnectionPool")),
     ],
 )
 def test_variants_of_known_classes_are_known(backend, options):
@@ -83,7 +123,21 @@ def test_variants_of_known_classes_are_known(backend, options):
         (DJANGO_REDIS, {"CONNECTION_POOL_CLASS": f"{__name__}.ForeignPool"}, "ForeignPool"),
         (DJANGO_REDIS, {"CONNECTION_FACTORY": f"{__name__}.ForeignPool"}, "ForeignPool"),
         (DJANGO_REDIS, {"CLIENT_CLASS": f"{__name__}.ForeignPool"}, "ForeignPool"),
-        (DJANGO_REDIS, {"CLIENT_CLASS": "django_redis.client.SentinelClient"}, "Sentinel"),
+        (f"{__name__}.ConnectingCache", {}, "ConnectingClient has a get_client() of its own"),
+        (f"{__name__}.ClusterCache", {}, "redis.cluster.RedisCluster"),
+        (DJANGO, {"pool_class": "redis.sentinel.SentinelConnectionPool"}, "no Sentinel in pool"),
+        (
+            DJANGO_REDIS,
+            {"CONNECTION_POOL_CLASS": "redis.sentinel.SentinelConnectionPool"},
+            "no Sentinel in CONNECTION_POOL_CLASS",
+        ),
+        (DJANGO_REDIS, _sentinel(SENTINEL_KWARGS={"connection_pool": object()}), "pool of its own"),
+        (DJANGO_REDIS, _sentinel(SENTINEL_KWARGS={"cache_config": object()}), "caching"),
+        (
+            DJANGO_REDIS,
+            {"REDIS_CLIENT_KWARGS": {"single_connection_client": True}},
+            "single_connection_client",
+        ),
         (DJANGO_REDIS, {"REDIS_CLIENT_CLASS": "redis.cluster.RedisCluster"}, "RedisCluster"),
         (DJANGO_REDIS, {"CLIENT_CLASS": "no.such.Client"}, "cannot be imported"),
         ("django.core.cache.backends.locmem.LocMemCache", {}, "LocMemCache"),
@@ -91,6 +145,21 @@ def test_variants_of_known_classes_are_known(backend, options):
 )
 def test_anything_else_is_named(backend, options, named):
     assert named in _reason(backend, **options)
+
+
+def test_a_factory_of_sentinels_of_its_own_is_named():
+    made = pytest.importorskip("django_redis.pool").SentinelConnectionFactory
+    own = type("OwnFactory", (made,), {"__init__": lambda self, options: None})
+
+    assert "OwnFactory has a __init__() of its own" in _reason(**_sentinel(CONNECTION_FACTORY=own))
+
+
+def test_django_valkeys_sentinel_client_brings_its_factory():
+    pytest.importorskip("django_valkey")
+    options = _sentinel("django_valkey")
+    del options["CONNECTION_FACTORY"]
+
+    assert _reason(DJANGO_VALKEY, **options) is None
 
 
 @pytest.mark.parametrize(
@@ -102,24 +171,3 @@ def test_versions_not_known_to_work_are_named(version, known, monkeypatch):
     reason = _reason(DJANGO)
 
     assert reason is None if known else reason == f"redis {version} is not a version known to work"
-
-
-# django-redis warns of what its own backend passes to it.
-@pytest.mark.filterwarnings("ignore:get on sharded client:UserWarning")
-def test_sharded_servers_are_guarded_each(own_valkey):
-    pytest.importorskip("django_redis")
-    cache = {
-        "BACKEND": DJANGO_REDIS,
-        "LOCATION": [own_valkey.url[:-1] + "1", own_valkey.url[:-1] + "2"],
-        "OPTIONS": {"CLIENT_CLASS": "django_redis.client.ShardClient"},
-    }
-    numbers = range(10)
-    with override_settings(CACHES={"default": cache}):
-        limit = SocketsLimit("default")
-        for number in numbers:
-            call(limit, put, f"key{number}", number, budget=2.0)
-        assert [call(limit, get, f"key{number}", budget=2.0) for number in numbers] == list(numbers)
-        own_valkey.freeze()
-        for number in numbers[:4]:
-            assert_cut(limit, get, f"key{number}")
-        limit.close()
