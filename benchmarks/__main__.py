@@ -1,4 +1,8 @@
-"""How fast the chain is: `python -m benchmarks` (a table), `python -m benchmarks outage` (a picture)."""
+"""How fast the chain is.
+
+`python -m benchmarks` prints a table, `python -m benchmarks outage` draws a picture, and
+`python -m benchmarks instructions` counts what the healthy paths run.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import drawing, outage
+from benchmarks import drawing, instructions, outage
 from benchmarks.report import (
     HEADINGS,
     PACKAGES,
@@ -20,7 +25,8 @@ from benchmarks.report import (
     as_dict,
     cells,
 )
-from benchmarks.rows import ROWS, NotMeasuredError
+from benchmarks.result import NotMeasuredError, Result, Row
+from benchmarks.rows import ROWS
 from benchmarks.servers import NoServerError, Server
 from benchmarks.setup import Bench, configure
 
@@ -30,7 +36,8 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs" / "outage.svg"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = draw_outage if list(arguments[:1]) == ["outage"] else measure_rows
+    first = arguments[0] if arguments else ""
+    command = {"outage": draw_outage, "instructions": instructions.command}.get(first, measure_rows)
     try:
         with Server() as healthy, Server() as frozen:
             return command(arguments, healthy, frozen)
@@ -60,7 +67,7 @@ def measure_rows(arguments: Sequence[str], healthy: Server, frozen: Server) -> i
         if options.rows and row.name not in options.rows:
             continue
         try:
-            results.append((row, row.measure(bench)))
+            results.append((row, _measured(row, bench)))
         except NotMeasuredError as reason:
             print(f"{row.name}: not measured, {reason}", file=sys.stderr)
         else:
@@ -70,6 +77,12 @@ def measure_rows(arguments: Sequence[str], healthy: Server, frozen: Server) -> i
         rows = [as_dict(row, result) for row, result in results]
         _write(options.json, {"about": about(), "rows": rows})
     return 0
+
+
+def _measured(row: Row, bench: Bench) -> Result:
+    if row.needs is not None and find_spec(row.needs) is None:
+        raise NotMeasuredError(f"{row.needs} is not installed")
+    return row.measure(bench)
 
 
 def draw_outage(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:

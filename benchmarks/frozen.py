@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import calls_per_second, fill, reads_and_writes
+from benchmarks.load import calls_per_second, fill, reads_and_writes, whatever_comes
 from benchmarks.measure import Spread
 from benchmarks.setup import Bench, cache
 
@@ -27,27 +27,51 @@ def against_ignoring(bench: Bench) -> Figures:
     return _frozen(bench, reads_and_writes(cache("ignoring")))
 
 
+def against_fallback(bench: Bench) -> Figures:
+    """The same, and of django-cache-fallback before a django-redis with that timeout."""
+    return _frozen(bench, reads_and_writes(cache("falling_back")))
+
+
+def against_installed(bench: Bench) -> Figures:
+    """The same, and of django-redis with no options at all: its calls may outlast the outage."""
+    chain, reference = _ready("outage"), cache("installed")
+    seconds = max(1.0, 2 * bench.seconds)
+    with bench.frozen.frozen():
+        one = calls_per_second(reads_and_writes(chain), seconds)
+        work = whatever_comes(reads_and_writes(reference))
+        other = calls_per_second(work, seconds, release=bench.frozen.resume)
+    other = max(1 / seconds, other)
+    return Spread.of([one / other]), one, other
+
+
 def _frozen(bench: Bench, reference: Callable[[int], object]) -> Figures:
     """Freeze the server and load both by turns; the chain's first turn meets the fresh outage."""
-    from django_resilient_cache import breakers
-
-    chain = cache("outage")
+    chain = _ready("outage")
     subject = reads_and_writes(chain)
     turns = max(2, round(2 * bench.seconds))
     seconds = 2 * bench.seconds / turns
-    breakers["frozen"].reset()
-    fill(chain)
-    bench.frozen.freeze()
-    try:
+    least = 1 / seconds  # where not one call has ended, say that one has
+    with bench.frozen.frozen():
         pairs = [
-            (calls_per_second(subject, seconds), calls_per_second(reference, seconds))
+            (
+                calls_per_second(subject, seconds),
+                max(least, calls_per_second(reference, seconds)),
+            )
             for _ in range(turns)
         ]
-    finally:
-        bench.frozen.resume()
     one, other = (sum(side) / turns for side in zip(*pairs, strict=True))
     spread = Spread.of([one / other for one, other in pairs])
     return Spread(one / other, spread.low, spread.high), one, other
+
+
+def _ready(alias: str) -> Any:
+    """Return the chain as it is before an outage."""
+    from django_resilient_cache import breakers
+
+    chain = cache(alias)
+    breakers["frozen"].reset()
+    fill(chain)
+    return chain
 
 
 def memory(bench: Bench) -> Figures:

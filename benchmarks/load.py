@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any
 
@@ -28,28 +28,48 @@ def reads_and_writes(cache: Any) -> Callable[[int], object]:
     return work
 
 
+def whatever_comes(work: Callable[[int], object]) -> Callable[[int], object]:
+    """Return the same work for a cache that raises: a call that has failed has ended, too."""
+
+    def ending(number: int) -> None:
+        with suppress(Exception):
+            work(number)
+
+    return ending
+
+
 def fill(cache: Any) -> None:
     """Write what `reads_and_writes` reads."""
     for key in KEYS:
         cache.set(key, "value", None)
 
 
-def calls_per_second(work: Callable[[int], object], seconds: float) -> float:
-    """Let all threads call `work(i)` without a pause; return the calls done per second."""
+def calls_per_second(
+    work: Callable[[int], object],
+    seconds: float,
+    threads: int = THREADS,
+    release: Callable[[], object] = lambda: None,
+) -> float:
+    """Let all threads call `work(i)` without a pause; return the calls that ended per second.
 
-    def loop(stop: threading.Event) -> int:
-        done = 0
+    `release` is called when the time is up, before the threads are waited for.
+    """
+    done = [0] * threads
+    numbers = iter(range(threads))
+
+    def loop(stop: threading.Event) -> None:
+        mine = next(numbers)
         while not stop.is_set():
-            work(done)
-            done += 1
-        return done
+            work(done[mine])
+            done[mine] += 1
 
-    with _threads(loop) as (stop, counts):
+    with _threads(loop, threads) as (stop, _):
         begin = perf_counter()
         stop.wait(seconds)
+        rate = sum(done) / (perf_counter() - begin)
         stop.set()
-    done: int = sum(counts)
-    return done / (perf_counter() - begin)
+        release()
+    return rate
 
 
 @contextmanager

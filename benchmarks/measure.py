@@ -7,9 +7,10 @@ first alternates as well.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import timeit
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, thread_time
 from typing import Any
@@ -22,19 +23,37 @@ WAITING_BATCH_SECONDS = 0.02
 LEAST_PAIRS = 5
 
 
-class Work:
+class Timed:
+    """Something to be timed; `most` is the largest number of calls in a batch."""
+
+    most = 100_000
+    batch_seconds = BATCH_SECONDS
+
+    def seconds(self, calls: int) -> float:
+        """Return the seconds that so many calls took."""
+        raise NotImplementedError
+
+    def batch_size(self) -> int:
+        """Return how many calls are a batch; finding out warms the work up as well."""
+        calls = 1
+        while calls < self.most and self.seconds(calls) < self.batch_seconds:
+            calls *= 2
+        return min(calls, self.most)
+
+
+class Work(Timed):
     """A statement to be timed, with the names it uses.
 
-    `before` runs before each batch, untimed; `most` is the largest number of calls in a batch.
-    Work that `waits` (for a server, for another thread) is timed by the clock on the wall, all
-    other by the processor time of this thread, which other processes do not disturb.
+    `before` runs before each batch, untimed.  Work that `waits` (for a server, for another thread)
+    is timed by the clock on the wall, all other by the processor time of this thread, which other
+    processes do not disturb.
     """
 
     def __init__(
         self,
         statement: str,
         before: str = "pass",
-        most: int = 100_000,
+        most: int = Timed.most,
         *,
         waits: bool = False,
         **names: Any,
@@ -47,15 +66,27 @@ class Work:
         self._timer = timeit.Timer(statement, setup, clock, globals=names)
 
     def seconds(self, calls: int) -> float:
-        """Return the seconds that so many calls took."""
         return self._timer.timeit(calls)
 
-    def batch_size(self) -> int:
-        """Return how many calls are a batch; finding out warms the work up as well."""
-        calls = 1
-        while calls < self.most and self.seconds(calls) < self.batch_seconds:
-            calls *= 2
-        return min(calls, self.most)
+
+class AsyncWork(Timed):
+    """Calls to be awaited one after another in the runner's event loop; they may wait."""
+
+    batch_seconds = WAITING_BATCH_SECONDS
+
+    def __init__(self, call: Callable[[], Awaitable[Any]], runner: asyncio.Runner) -> None:
+        self._call = call
+        self._runner = runner
+
+    def seconds(self, calls: int) -> float:
+        return self._runner.run(self._awaited(calls))
+
+    async def _awaited(self, calls: int) -> float:
+        call = self._call
+        begin = perf_counter()
+        for _ in range(calls):
+            await call()
+        return perf_counter() - begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +117,7 @@ class Comparison:
     pairs: int
 
 
-def compare(subject: Work, reference: Work, seconds: float) -> Comparison:
+def compare(subject: Timed, reference: Timed, seconds: float) -> Comparison:
     """Time both by turns for about so many seconds."""
     calls = min(work.batch_size() for work in (subject, reference))
     pairs: list[tuple[float, float]] = []

@@ -69,7 +69,7 @@ def _outage(bench: Bench, chain: Any) -> Times:
     fill(chain)
     with _reading(chain) as before:
         time.sleep(max(0.2, 2 * bench.seconds))
-    with _frozen(bench):
+    with bench.frozen.frozen():
         for number, key in enumerate(changed):
             chain.set(key, "new", 3600) if number % 2 else chain.delete(key)
     _until(lambda: layer.breaker.state is State.CLOSED)
@@ -82,15 +82,6 @@ def _outage(bench: Bench, chain: Any) -> Times:
             time.sleep(0.2)
     breakers["repaired_redis"].reset()
     return Times(_p99(before), _p99(during))
-
-
-@contextmanager
-def _frozen(bench: Bench) -> Iterator[None]:
-    bench.frozen.freeze()
-    try:
-        yield
-    finally:
-        bench.frozen.resume()
 
 
 @contextmanager

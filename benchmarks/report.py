@@ -10,13 +10,24 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
-from benchmarks.rows import Result, Row
+from benchmarks.result import Result, Row
 
 HEADINGS = ("row", "work", "against", "result", "middle half", "goal", "met", "it", "reference")
 _WIDTHS = (22, 46, 30, 9, 14, 9, 3, 12, 12)
 
 #: Whose versions matter to the figures.
-PACKAGES = ("Django", "django-redis", "redis", "hiredis", "circuitbreaker", "pybreaker")
+PACKAGES = (
+    "Django",
+    "django-redis",
+    "redis",
+    "hiredis",
+    "pymemcache",
+    "circuitbreaker",
+    "pybreaker",
+    "purgatory",
+    "aiobreaker",
+    "django-cache-fallback",
+)
 
 
 class Table(Protocol):

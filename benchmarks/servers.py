@@ -9,6 +9,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -37,6 +39,15 @@ class Server:
         """Return what starts it; raises NoServerError where there is no program."""
         options = ["--bind", HOST, "--port", str(self.port), "--save", "", "--appendonly", "no"]
         return [server_program(), *options]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Freeze it for as long as the block lasts."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def freeze(self) -> None:
         """Stop it in the middle of everything: it stays connected and never answers."""

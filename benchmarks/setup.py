@@ -12,8 +12,15 @@ MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 
+DJANGO = "django.core.cache.backends.redis.RedisCache"
+
+#: Told to be silent, so that no row times a terminal.
+LOGGERS = ("django_resilient_cache", "cache_fallback")
+
 #: Seconds: the limit of a guarded layer, and the socket timeout of the bare client beside it.
 LIMIT = 0.1
+
+SHORT_TIMEOUTS = {"SOCKET_TIMEOUT": LIMIT, "SOCKET_CONNECT_TIMEOUT": LIMIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ def configure(bench: Bench) -> None:
     settings.configure(
         CACHES=_caches(bench),
         INSTALLED_APPS=["django_resilient_cache"],
-        LOGGING={"version": 1, "loggers": {"django_resilient_cache": {"level": "CRITICAL"}}},
+        LOGGING={"version": 1, "loggers": {name: {"level": "CRITICAL"} for name in LOGGERS}},
     )
     django.setup()
 
@@ -56,6 +63,9 @@ def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
         "default": _memory("default"),
         "memory": _memory("memory"),
         "redis": _redis(healthy),
+        "redis_django": {"BACKEND": DJANGO, "LOCATION": healthy},
+        # For a thousand callers at once in one process: they wait for each other.
+        "redis_patient": _redis(healthy, RESILIENCE={"OPERATION_TIMEOUT": 60}),
         "redis_threads": _redis(healthy, RESILIENCE={"TIMEOUT_STRATEGY": "thread"}),
         # For a breaker that is open longer than any run.
         "away": {
@@ -65,6 +75,8 @@ def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
         "nearest": _chain("memory", "redis"),
         "memory_only": _chain("memory"),
         "one_layer": _chain("redis"),
+        "one_layer_django": _chain("redis_django"),
+        "one_layer_patient": _chain("redis_patient"),
         "one_layer_threads": _chain("redis_threads"),
         "below": _memory("below"),
         "two_memories": _chain("memory", "below"),
@@ -80,15 +92,15 @@ def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
         "repaired_near": _chain("repaired_near_memory", "repaired_redis"),
         "outage": _chain("frozen_near", "frozen"),
         "outage_without": _chain("frozen_near"),
+        # A database for each: django-redis shares pools between aliases of one URL.
         "ignoring": _redis(
-            # A database of its own: django-redis shares pools between aliases of one URL.
-            bench.frozen.url(1),
-            OPTIONS={
-                "IGNORE_EXCEPTIONS": True,
-                "SOCKET_TIMEOUT": LIMIT,
-                "SOCKET_CONNECT_TIMEOUT": LIMIT,
-            },
+            bench.frozen.url(1), OPTIONS={"IGNORE_EXCEPTIONS": True, **SHORT_TIMEOUTS}
         ),
+        "installed": _redis(bench.frozen.url(2)),
+        # The aliases that django-cache-fallback knows.
+        "falling_back": {"BACKEND": "cache_fallback.FallbackCache"},
+        "main_cache": _redis(bench.frozen.url(3), OPTIONS=SHORT_TIMEOUTS),
+        "fallback_cache": _memory("fallback"),
     }
 
 

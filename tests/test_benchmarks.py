@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -10,26 +12,33 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import instructions
 from benchmarks.drawing import drawn
 from benchmarks.measure import LEAST_PAIRS, Spread, Work, compare
 from benchmarks.outage import Course, Phases, Point
-from benchmarks.rows import ROWS, Goal
+from benchmarks.result import Goal
+from benchmarks.rows import ROWS
 from tests import services
 
 ROOT = Path(__file__).resolve().parent.parent
+BUDGETS = json.loads(instructions.BUDGETS.read_text())
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def run(*arguments: str | Path) -> str:
     """What `python -m benchmarks` prints; in a process of its own, which configures Django."""
+    done = started(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def started(*arguments: str | Path, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     if services.valkey_program() is None:
         services.unavailable("no Valkey for the benchmarks")
     command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
-    done = subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
+    return subprocess.run(
+        command, check=False, cwd=root, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +52,9 @@ def quick(tmp_path_factory):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_row_is_measured_and_printed(quick, row):
     printed, measured = quick
-    if row.name.startswith("breaker-"):
-        pytest.importorskip(row.name.removeprefix("breaker-"))
+    if row.needs is not None:
+        pytest.importorskip(row.needs)
     if row.name.startswith("memcached-"):
-        pytest.importorskip("pymemcache")
         services.memcached_server()  # skips where there is none
     found = measured[row.name]
     assert row.name in printed
@@ -63,11 +71,43 @@ def test_rows_are_chosen_by_name():
     assert "get-many" not in printed
 
 
-def test_a_row_that_does_not_exist_is_named():
-    command = [sys.executable, "-m", "benchmarks", "nearest-hid"]
-    done = subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
+@pytest.mark.once
+def test_the_healthy_paths_keep_to_their_budgets():
+    """As `python -m benchmarks instructions` counts them; `--write` changes the budgets."""
+    if instructions.PYTHON not in BUDGETS:
+        pytest.skip(f"no budgets for Python {instructions.PYTHON}")
+    done = started("instructions")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(BUDGETS[instructions.PYTHON]) <= set(
+        re.findall(r"^[\w-]+", done.stdout, re.MULTILINE)
     )
+
+
+@pytest.mark.once
+def test_a_path_that_has_grown_goes_over_its_budget(tmp_path):
+    """By one call of a function, which no clock would tell from the machine's own moods."""
+    copied(tmp_path)
+    backend = tmp_path / "django_resilient_cache" / "backend.py"
+    written = started("instructions", "--write", root=tmp_path)
+    assert "as budgeted" in started("instructions", root=tmp_path).stdout, written.stderr
+    text, hit = backend.read_text(), "near.hits += 1\n"
+    assert text.count(hit) == 1
+    backend.write_text(text.replace(hit, hit + " " * 24 + "abs(0)\n"))
+    done = started("instructions", root=tmp_path)
+    assert done.returncode == 1
+    grown = [line.split()[0] for line in done.stdout.splitlines() if "OVER" in line]
+    assert grown[0] == "get"
+    assert "breaker-call" not in grown
+
+
+def copied(folder):
+    for package in ("benchmarks", "django_resilient_cache"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+
+
+def test_a_row_that_does_not_exist_is_named():
+    done = started("nearest-hid")
     assert done.returncode == 2
     assert "no such row: nearest-hid" in done.stderr
 

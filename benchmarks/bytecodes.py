@@ -1,0 +1,114 @@
+"""How many bytecodes a healthy call runs: counts are steady where times are not.
+
+Counted are those of the package and of what it calls in the standard library.  They depend on its
+code and on the Python that compiled it, and on nothing else: not on the machine, nor on its load,
+nor on the versions of Django and of the clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from benchmarks.paths import HealthyPath
+
+#: Calls of which the one with the fewest counts: what the surroundings add is not the path's.
+TRIES = 20
+
+
+class _Counter:
+    """Counts the instructions of this thread while its block lasts."""
+
+    def __init__(self) -> None:
+        import django_resilient_cache
+
+        self._package = f"{Path(str(django_resilient_cache.__file__)).parent}{os.sep}"
+        self._library = sysconfig.get_path("stdlib") + os.sep
+        self.count = 0
+
+    def _is_counted(self, frame: FrameType) -> bool:
+        file = frame.f_code.co_filename
+        if file.startswith(self._package):
+            return True
+        called_from = frame.f_back.f_code.co_filename if frame.f_back else ""
+        library = file.startswith(self._library) and "site-packages" not in file
+        return library and called_from.startswith(self._package)
+
+
+class _Tracer(_Counter):
+    """By tracing: up to Python 3.11 there is nothing else."""
+
+    def __enter__(self) -> _Tracer:
+        self._before = sys.gettrace()
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(self._before)
+
+    def _called(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not self._is_counted(frame):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._runs
+
+    def _runs(self, frame: FrameType, event: str, arg: object) -> Any:
+        self.count += event == "opcode"
+        return self._runs
+
+
+class _Monitor(_Counter):
+    """By monitoring, which sees every instruction of every thread."""
+
+    def __enter__(self) -> _Monitor:
+        self._thread = threading.get_ident()
+        monitoring = sys.monitoring
+        monitoring.use_tool_id(monitoring.PROFILER_ID, "benchmarks")
+        instruction = monitoring.events.INSTRUCTION
+        monitoring.register_callback(monitoring.PROFILER_ID, instruction, self._runs)
+        monitoring.set_events(monitoring.PROFILER_ID, instruction)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        monitoring = sys.monitoring
+        monitoring.set_events(monitoring.PROFILER_ID, 0)
+        monitoring.free_tool_id(monitoring.PROFILER_ID)
+
+    def _runs(self, code: CodeType, offset: int) -> None:
+        here = threading.get_ident() == self._thread
+        self.count += here and self._is_counted(sys._getframe(1))
+
+
+_Counting = _Monitor if sys.version_info >= (3, 12) else _Tracer
+
+
+def count(path: HealthyPath) -> int:
+    """Return how many bytecodes a call of this path runs, once it is warm."""
+    if path.asynchronous:
+        return asyncio.run(_fewest_awaited(path))
+    return min(_one(path) for _ in range(TRIES))
+
+
+def _one(path: HealthyPath) -> int:
+    path.prepare()
+    with _Counting() as counter:
+        path.call()
+    return counter.count
+
+
+async def _fewest_awaited(path: HealthyPath) -> int:
+    return min([await _one_awaited(path) for _ in range(TRIES)])
+
+
+async def _one_awaited(path: HealthyPath) -> int:
+    path.prepare()
+    with _Counting() as counter:
+        await path.call()
+    return counter.count

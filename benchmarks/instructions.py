@@ -1,0 +1,82 @@
+"""`python -m benchmarks instructions`: the bytecodes of the healthy paths, and what they may be.
+
+A path that takes more than its budget has grown: either that can be helped, or `--write` says that
+it has to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from benchmarks import bytecodes
+from benchmarks.paths import HealthyPath, paths
+from benchmarks.servers import Server
+from benchmarks.setup import Bench, configure
+
+#: The most bytecodes of each path, by the version of Python, whose compiler makes them.
+BUDGETS = Path(__file__).with_name("budgets.json")
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+Counts: TypeAlias = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One path: what it takes, and what it may take (None: nobody has said)."""
+
+    path: HealthyPath
+    count: int
+    budget: int | None
+
+    @property
+    def over(self) -> bool:
+        """Whether the path has grown."""
+        return self.budget is not None and self.count > self.budget
+
+    def __str__(self) -> str:
+        if self.budget is None:
+            word = "no budget"
+        elif self.over:
+            word = f"OVER its budget of {self.budget}"
+        else:
+            spared = self.budget - self.count
+            word = f"{spared} below its budget" if spared else "as budgeted"
+        return f"{self.path.name:20}{self.path.work:52}{self.count:6}  {word}"
+
+
+def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
+    """Count, compare with the budgets or write them; return the exit code."""
+    options = _parser().parse_args(arguments)
+    configure(Bench(healthy, frozen, seconds=0, entries=0))
+    budgets = json.loads(BUDGETS.read_text("utf-8"))
+    verdicts = judged(budgets.get(PYTHON, {}))
+    for verdict in verdicts:
+        print(verdict)
+    if options.write:
+        budgets[PYTHON] = {verdict.path.name: verdict.count for verdict in verdicts}
+        BUDGETS.write_text(json.dumps(budgets, indent=2, sort_keys=True) + "\n", "utf-8")
+        print(f"\nwritten for Python {PYTHON}: {BUDGETS}")
+        return 0
+    if PYTHON not in budgets:
+        print(f"\nThere are no budgets for Python {PYTHON}: --write makes them.")
+    return 1 if any(verdict.over for verdict in verdicts) else 0
+
+
+def judged(budgets: Counts) -> list[Verdict]:
+    """Count every path that runs in its caller's thread."""
+    counted = [(path, bytecodes.count(path)) for path in paths()]
+    return [Verdict(path, count, budgets.get(path.name)) for path, count in counted if count]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks instructions", description=__doc__)
+    parser.add_argument("instructions", choices=["instructions"], help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help="make what is counted the budget")
+    return parser
