@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -92,14 +91,13 @@ async def _until(watch: str, leave: str, fd: int, seconds: float) -> None:
         getattr(loop, watch)(fd, _end, ready)
     except (OSError, ValueError):  # closed meanwhile: the client finds out as it goes on
         return
-    timer = loop.call_later(seconds, _end, ready) if seconds < inf else None
+    timer = loop.call_later(seconds, _end, ready)
     try:
         await ready
     finally:
         with suppress(RuntimeError):  # the loop is closed
             getattr(loop, leave)(fd)
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
 
 
 class Bell:

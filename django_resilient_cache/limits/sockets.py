@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -25,6 +24,9 @@ from .loops import Room, Waits, in_loop
 __all__ = ["SocketsLimit", "unsupported"]
 
 T = TypeVar("T")
+
+#: Seconds that a call without a budget may take in an event loop, where all waiting needs one.
+_ENDLESS = 1e6
 
 
 class SocketsLimit:
@@ -103,7 +105,7 @@ class SocketsLimit:
         As many calls at a time as threads would make: each has a connection of its own, and tasks
         come by the thousand.
         """
-        ends = inf if budget is None else monotonic() + budget
+        ends = monotonic() + (_ENDLESS if budget is None else budget)
         room = self._room
         if not await room.enter(ends - monotonic()):
             raise NoPlace

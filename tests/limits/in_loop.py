@@ -67,11 +67,11 @@ class InALoop:
 
 
 @contextlib.contextmanager
-def watching():
+def watching(clock=time.monotonic):
     """Measure how late the running loop is, and see that nothing is left in it."""
     loop = asyncio.get_running_loop()
     before = watched(loop)
-    beats = Beats()
+    beats = Beats(clock)
     task = asyncio.create_task(beats.beat())
     try:
         yield beats
@@ -85,8 +85,9 @@ class Beats:
 
     every = 0.002
 
-    def __init__(self):
-        self._last = time.monotonic()
+    def __init__(self, clock):
+        self._clock = clock
+        self._last = clock()
         self._longest = 0.0
 
     async def beat(self):
@@ -99,7 +100,7 @@ class Beats:
         return max(0.0, self._longest - self.every)
 
     def _note(self):
-        now = time.monotonic()
+        now = self._clock()
         self._longest = max(self._longest, now - self._last)
         self._last = now
 

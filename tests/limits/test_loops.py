@@ -384,16 +384,6 @@ def test_until_the_time_is_up(pair, way):
     assert 0.04 < run(main()) < 2.0
 
 
-def test_without_an_end(pair):
-    one, other = pair
-
-    async def main():
-        asyncio.get_running_loop().call_later(0.02, other.send, b"x")
-        await in_loop(lambda waits: waits.until_readable(one.fileno(), float("inf")))
-
-    run(main())
-
-
 def test_a_socket_that_is_closed_already():
     """The client finds out as it goes on."""
     with socket.socket() as closed:
