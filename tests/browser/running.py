@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 #: Processes that report: gunicorn's two and the two loops.
 WORKERS = 4
 
-PEOPLE = """
+MADE = """
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
 from django.contrib.auth.models import Permission, User
 rights = {p.codename: p for p in Permission.objects.filter(content_type__model="breaker")}
 User.objects.create_superuser("ada", password="ada")
@@ -64,11 +66,10 @@ class Site:
 
     def start(self) -> None:
         """Start everything; returns once the site answers."""
-        self._run("-m", "django", "migrate", "--verbosity", "0")
-        self._run("-m", "django", "shell", "--verbosity", "0", "--command", PEOPLE)
-        self._begin("-m", "gunicorn", "tests.browser.wsgi", *self._gunicorn())
         for _ in range(2):
             self.add_loop()
+        self._run("-m", "django", "shell", "--verbosity", "0", "--command", MADE)
+        self._begin("-m", "gunicorn", "tests.browser.wsgi", *self._gunicorn())
         assert services.wait_until(self._answers), self.log
         threading.Thread(target=self._visit, daemon=True).start()
 

@@ -144,6 +144,38 @@ def test_a_child_of_multiprocessing_says_goodbye(site, method):
     assert operator.workers() == {}
 
 
+def test_no_thread_but_the_agent_s_asks_the_board(site):
+    """So no cache call can wait for it: not the first, not one that opens or closes a breaker."""
+    process = site.start(
+        """
+        import threading
+        from django_resilient_cache import breakers
+        from django_resilient_cache.fleet.board import Board
+        asked = set()
+        def noting(method):
+            def noted(*args):
+                asked.add((method.__name__, threading.current_thread().name))
+                return method(*args)
+            return noted
+        for name in ("get_many", "set", "delete"):
+            setattr(Board, name, noting(getattr(Board, name)))
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            cache.set("key", 1)
+            cache.get("key")
+            breakers["memory"].force_open()
+            cache.get("key")
+            breakers["memory"].reset()
+            time.sleep(0.001)
+        print(json.dumps(sorted(asked)), flush=True)
+        """
+    )
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    agent = "resilient-cache-agent"
+    assert json.loads(out) == [["get_many", agent], ["set", agent]]
+
+
 def test_a_test_run_is_no_worker(site):
     """A site's own tests neither report nor obey, whatever they use."""
     process = site.start(
