@@ -6,6 +6,7 @@ worker thread.  They only wait; who is to blame for a wait is the layer's decisi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -40,15 +41,23 @@ class Abandoned(Protocol):
 def abandon(error: BaseException, call: Abandoned) -> None:
     """Note on an interruption of a caller (a signal's exception, say) that its call goes on."""
     error.__dict__[_ABANDONED] = call
+    if isinstance(error, GeneratorExit):
+        _closing.call = call
 
 
 def abandoned_by(error: BaseException) -> Abandoned | None:
     """Return the call that `error` interrupted and that may still be made; None: there is none."""
     call: Abandoned | None = getattr(error, _ABANDONED, None)
+    if call is None and isinstance(error, GeneratorExit):
+        call, _closing.call = getattr(_closing, "call", None), None
     return call
 
 
 _ABANDONED = "_resilient_cache_abandoned"
+
+#: The call that a coroutine left which was closed just now: closing throws a new GeneratorExit into
+#: each of the coroutines that await one another, innermost first and in one go.
+_closing = threading.local()
 
 
 class NoPlace(Exception):

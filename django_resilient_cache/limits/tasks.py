@@ -81,9 +81,9 @@ class WithTheOrm:
         made.add_done_callback(_seen)
         try:
             result: T = await asyncio.shield(made)
-        except asyncio.CancelledError as cancelled:
+        except (asyncio.CancelledError, GeneratorExit) as end:
             if not call.prevented():
-                abandon(cancelled, call)
+                abandon(end, call)
             raise
         return result
 

@@ -209,8 +209,9 @@ class ThreadLimit:
         if worker.era is not self._era:
             with self._freed:
                 self._started -= 1
+                self._freed.notify()  # for a thread of the new era
             worker.run(None)
-            self._tasks.freed()  # for a thread of the new era
+            self._tasks.freed()
             return
         self._idle.append(worker)
         if self._waiting:
@@ -283,6 +284,9 @@ class ThreadLimit:
                 while True:
                     if self._idle:
                         return self._idle.pop()
+                    if self._started < self._max:  # the limit was closed meanwhile
+                        self._started += 1
+                        break
                     left = None if budget is None else began + budget - self._clock()
                     if left is not None and left <= 0:
                         return None
@@ -291,6 +295,7 @@ class ThreadLimit:
                 return self._wait_for_place(budget, began)
             finally:
                 self._waiting -= 1
+        return self._start()
 
     async def _await_place(self, budget: float | None, began: float) -> _Worker | None:
         with self._tasks.queue() as turn:

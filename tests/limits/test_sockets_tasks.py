@@ -137,7 +137,7 @@ def test_a_frozen_server_keeps_no_task_longer_than_its_limit(client):
 def test_large_values_let_others_have_their_turn(backend, valkey):
     """Measured in the processor's time: what another program takes is no part of it.
 
-    (django-valkey's own code takes a seventh of a second to look through such a value.)
+    (django-valkey's own code takes a tenth of a second to look through such a value.)
     """
     value = os.urandom(10_000_000)
 

@@ -1,0 +1,391 @@
+"""The thread limit from tasks: the loop goes on, whatever the client does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_resilient_cache.limits import Expired, NoPlace, abandoned_by, threads
+from django_resilient_cache.limits.loops import Bell
+from django_resilient_cache.limits.threads import ThreadLimit
+from tests.entries import MEMORY
+from tests.services import wait_until
+
+from .in_loop import watching
+
+SHORT = 0.03
+#: Longer than any test takes.
+LONG = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    entry = {"BACKEND": MEMORY, "LOCATION": "layer"}
+    with override_settings(CACHES={"default": entry, "layer": entry}):
+        yield
+
+
+class Hang:
+    """An operation that does not end before it is told to."""
+
+    def __init__(self) -> None:
+        self._released = threading.Event()
+        self.started = 0
+        self.ended = 0
+
+    def __call__(self, raw: Any) -> str:
+        self.started += 1
+        self._released.wait(LONG)
+        self.ended += 1
+        return "late"
+
+    def release(self) -> None:
+        self._released.set()
+
+
+@pytest.fixture
+def hang() -> Iterator[Hang]:
+    made = Hang()
+    yield made
+    made.release()
+    wait_until(lambda: made.ended == made.started)
+
+
+def own_threads() -> int:
+    return sum(thread.name == "resilient-cache-layer" for thread in threading.enumerate())
+
+
+@pytest.fixture
+def limit(hang: Hang) -> Iterator[ThreadLimit]:
+    made = ThreadLimit("layer", 3)
+    yield made
+    hang.release()
+    made.close()
+    assert wait_until(lambda: not own_threads())
+
+
+async def acall(limit, operation, *args, budget: float | None = LONG, trial: bool = False) -> Any:
+    return await limit.acall(operation, args, budget, trial=trial)
+
+
+def run(coroutine):
+    async def main():
+        async with asyncio.timeout(20.0):
+            return await coroutine
+
+    return asyncio.run(main())
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - changed by other threads
+        await asyncio.sleep(0.001)
+
+
+def answer(raw, value="answer"):
+    return value
+
+
+async def begun(limit, hang, count=1, **kwargs):
+    """So many tasks whose calls are under way."""
+    before = hang.started
+    tasks = [asyncio.create_task(acall(limit, hang, **kwargs)) for _ in range(count)]
+    await until(lambda: hang.started == before + count)
+    return tasks
+
+
+async def ended(*tasks):
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_results_and_exceptions_are_the_callers(limit):
+    def fail(raw):
+        raise ZeroDivisionError("theirs")
+
+    async def main():
+        assert await acall(limit, answer, "value") == "value"
+        assert await acall(limit, answer, "value", budget=None) == "value"
+        with pytest.raises(ZeroDivisionError, match="theirs"):
+            await acall(limit, fail)
+
+    run(main())
+    assert own_threads() == 1
+
+
+def test_the_loop_goes_on_meanwhile(limit):
+    async def main():
+        with watching() as beats:
+            await asyncio.gather(*(acall(limit, lambda raw: time.sleep(0.2)) for _ in range(3)))
+            return beats.longest()
+
+    assert min(run(main()) for _ in range(3)) < 0.1
+
+
+def test_no_more_threads_than_places(limit):
+    async def main():
+        return await asyncio.gather(*(acall(limit, answer, number) for number in range(500)))
+
+    assert run(main()) == list(range(500))
+    assert own_threads() <= 3
+
+
+def test_a_call_that_hangs_is_given_up_in_time(limit, hang):
+    async def main():
+        start = time.monotonic()
+        with pytest.raises(Expired) as caught:
+            await acall(limit, hang, budget=SHORT)
+        return time.monotonic() - start, caught.value.given
+
+    seconds, given = min(run(main()) for _ in range(3))
+    assert SHORT <= seconds < SHORT + 0.05
+    assert 0.0 < given <= SHORT
+
+
+def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
+    async def main():
+        outcomes = await ended(*(acall(limit, hang, budget=SHORT) for _ in range(3)))
+        assert {type(each) for each in outcomes} == {Expired}
+        told = []
+        for each in outcomes:
+            each.abandoned.when_ended(lambda: told.append(1))
+        with pytest.raises(NoPlace):
+            await acall(limit, answer, budget=SHORT)
+        assert not told
+        hang.release()
+        assert await acall(limit, answer) == "answer"
+        await until(lambda: len(told) == 3)
+
+    run(main())
+    assert own_threads() <= 3
+
+
+def test_a_cancelled_call_goes_on_and_can_be_told_of(limit, hang):
+    async def main():
+        (task,) = await begun(limit, hang)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        call = abandoned_by(caught.value)
+        assert call is not None
+        told = threading.Event()
+        call.when_ended(told.set)
+        assert not told.is_set()
+        hang.release()
+        await until(told.is_set)
+        late = threading.Event()
+        call.when_ended(late.set)
+        assert late.is_set()
+
+    run(main())
+
+
+def test_a_task_that_is_closed_leaves_its_call_as_well(limit, hang):
+    seen = []
+
+    async def call():
+        try:
+            await acall(limit, hang)
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async def main():
+        coroutine = call()
+        coroutine.send(None)
+        await until(lambda: hang.started)
+        coroutine.close()
+
+    run(main())
+    (error,) = seen
+    assert isinstance(error, GeneratorExit)
+    assert abandoned_by(error) is not None
+    assert abandoned_by(GeneratorExit()) is None
+
+
+def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
+    """The result is dropped, the thread is free."""
+
+    async def main():
+        task = asyncio.create_task(acall(limit, answer))
+        await asyncio.sleep(0)
+        wait_until(lambda: bool(limit._idle))  # it has ended, and the task does not know yet
+        task.cancel()
+        (error,) = await ended(task)
+        assert isinstance(error, asyncio.CancelledError)
+        assert abandoned_by(error) is None
+        return await acall(limit, answer, "next")
+
+    assert run(main()) == "next"
+
+
+def test_a_result_that_comes_as_the_time_is_up_is_taken(limit, monkeypatch):
+    """By a thread that has claimed the call and rings just then."""
+    waits = Bell.wait
+
+    async def wait(bell, seconds):
+        if seconds is not None:
+            wait_until(lambda: bell.rung)
+            bell.rung = False
+            return False
+        bell.ring()
+        return await waits(bell, None)
+
+    monkeypatch.setattr(Bell, "wait", wait)
+    assert run(acall(limit, answer)) == "answer"
+
+
+def test_a_trial_does_not_wait_for_a_place(limit, hang):
+    async def main():
+        tasks = await begun(limit, hang, 3)
+        start = time.monotonic()
+        with pytest.raises(NoPlace):
+            await acall(limit, answer, trial=True)
+        seconds = time.monotonic() - start
+        hang.release()
+        assert await ended(*tasks) == ["late"] * 3
+        assert await acall(limit, answer, trial=True) == "answer"
+        return seconds
+
+    assert run(main()) < 1.0
+
+
+def test_tasks_and_threads_queue_for_the_same_places(limit, hang):
+    results = []
+
+    def thread(number):
+        results.append(limit.call(answer, (number,), LONG, trial=False))
+
+    async def main():
+        tasks = await begun(limit, hang, 3)
+        waiting = [asyncio.create_task(acall(limit, answer, number)) for number in range(20)]
+        callers = [threading.Thread(target=thread, args=(number,)) for number in range(20)]
+        for caller in callers:
+            caller.start()
+        await until(lambda: limit._waiting == 20)
+        hang.release()
+        await ended(*tasks)
+        assert await asyncio.gather(*waiting) == list(range(20))
+        await until(lambda: len(results) == 20)
+        for caller in callers:
+            caller.join()
+
+    run(main())
+    assert sorted(results) == list(range(20))
+    assert own_threads() <= 3
+
+
+def test_waiting_for_a_place_is_cancelled_at_once(limit, hang):
+    async def main():
+        tasks = await begun(limit, hang, 3)
+        waiting = [asyncio.create_task(acall(limit, hang)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        for task in waiting[:4]:
+            task.cancel()
+        outcomes = await ended(*waiting[:4])
+        assert {type(each) for each in outcomes} == {asyncio.CancelledError}
+        assert [abandoned_by(each) for each in outcomes] == [None] * 4
+        hang.release()
+        assert await ended(*tasks, waiting[4]) == ["late"] * 4
+
+    run(main())
+    assert hang.started == 4
+
+
+def test_no_place_within_the_budget(limit, hang):
+    async def main():
+        tasks = await begun(limit, hang, 3)
+        outcomes = await ended(*(acall(limit, answer, budget=SHORT) for _ in range(50)))
+        assert {type(each) for each in outcomes} == {NoPlace}
+        hang.release()
+        await ended(*tasks)
+
+    run(main())
+
+
+def test_waiting_without_end_for_a_place(limit, hang):
+    async def main():
+        tasks = await begun(limit, hang, 3)
+        waits = asyncio.create_task(acall(limit, answer, budget=None))
+        await asyncio.sleep(0.02)
+        hang.release()
+        await ended(*tasks)
+        return await waits
+
+    assert run(main()) == "answer"
+
+
+@pytest.mark.parametrize("caller", ["task", "thread"])
+def test_a_limit_that_is_closed_meanwhile_has_places_for_those_who_wait(limit, hang, caller):
+    """Its busy threads end with their calls; who waits gets new ones then."""
+    results = []
+
+    def thread():
+        results.append(limit.call(answer, (), LONG, trial=False))
+
+    async def main():
+        tasks = await begun(limit, hang, 3)
+        waits = asyncio.create_task(acall(limit, answer)) if caller == "task" else None
+        waiting = threading.Thread(target=thread)
+        if waits is None:
+            waiting.start()
+            await until(lambda: limit._waiting == 1)
+        await asyncio.sleep(0.01)
+        limit.close()
+        hang.release()
+        assert await ended(*tasks) == ["late"] * 3
+        if waits is not None:
+            results.append(await waits)
+        else:
+            await until(lambda: results)
+            waiting.join()
+
+    run(main())
+    assert results == ["answer"]
+
+
+def test_a_loop_that_was_closed_with_a_call_under_way(limit, hang):
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(acall(limit, hang))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.run_until_complete(asyncio.sleep(0.02))
+    loop.close()
+    hang.release()
+    assert run(acall(limit, answer)) == "answer"
+    assert wait_until(lambda: len(limit._idle) == limit._started)
+    task.get_coro().close()
+
+
+def test_two_loops_at_once(limit):
+    async def main():
+        found = await asyncio.gather(*(acall(limit, answer, number) for number in range(200)))
+        results.append(found == list(range(200)))
+
+    results: list[bool] = []
+    loops = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(3)]
+    for each in loops:
+        each.start()
+    for each in loops:
+        each.join()
+
+    assert results == [True] * 3
+    assert own_threads() <= 3
+
+
+def test_an_interrupt_before_the_call_was_sent_frees_the_thread(limit, monkeypatch):
+    def interrupted(worker, job):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    async def main():
+        monkeypatch.setattr(threads._Worker, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            await acall(limit, answer)
+        return await acall(limit, answer)
+
+    assert run(main()) == "answer"
+    assert own_threads() == 1
