@@ -153,6 +153,23 @@ def test_dripping_inside_the_tls_handshake(backend):
             assert_cut(limit)
 
 
+@pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
+@pytest.mark.parametrize("first", [0, 500])
+def test_a_fault_inside_the_tls_handshake(backend, fault, first, valkey, certificates):
+    """Callers are cut, and the attempt is given up: the next one finds the server well again."""
+    with (
+        services.TlsProxy(valkey.address, certificates) as inner,
+        services.Proxy(inner.address) as proxy,
+    ):
+        url = inner.url.replace(str(inner.port), str(proxy.port))
+        with limit_for(backend, url) as limit:
+            proxy.answers, proxy.first = fault, first
+            assert_cut(limit)
+            proxy.answers = "pass"
+
+            assert until_answered(limit) is None
+
+
 def test_dripping_inside_an_open_tls_connection(backend, own_valkey, certificates):
     with (
         services.Proxy(own_valkey.address) as slow,
