@@ -215,6 +215,21 @@ def test_what_one_slept_through_for_days_it_leaves_to_the_board(fleet, hosts):
     assert fleet.states() == [CLOSED] * 2
 
 
+def test_what_is_on_the_board_when_one_wakes_up_after_days_is_meant_for_it(fleet, hosts):
+    """It is no newcomer, to whom a reset is done: it holds what the reset has ended."""
+    control = hosts[0].control()
+    control.give(["redis"], Action.FORCE_OPEN, actor="ada")
+    fleet.forward(2)
+    frozen = fleet.workers[0]
+    frozen.frozen = True
+    fleet.forward(100_000, step=1000)
+    control.give(["redis"], Action.RESET, actor="ada")
+    fleet.forward(2)
+    frozen.frozen = False
+    fleet.forward(2)
+    assert fleet.states() == [CLOSED] * 4
+
+
 def test_an_order_to_an_alias_that_cannot_be_obeyed_keeps_no_other_waiting(fleet, hosts):
     lame = fleet.workers[2]
     lame.site.refused.add("redis")
