@@ -98,8 +98,8 @@ def _what_enters() -> Iterator[Mutation]:
         "interrupted-is-not-missed",
         "a change whose caller was ended in it enters the ledger",
         "layer.py",
-        "            if interrupts(error):  # else",
-        "            if False:  # else",
+        "        if interrupts(error):  # else",
+        "        if False:  # else",
     )
     yield _one(
         "interrupted-repair-in-passing-hides-the-change",
@@ -359,14 +359,14 @@ def _repair() -> Iterator[Mutation]:
         "repair-within-a-request",
         "it is the agent's, never a request's",
         "layer.py",
-        "        if agent.stalled:\n",
+        "        if in_passing and agent.stalled:\n",
         "        if True:\n",
     )
     yield _one(
         "no-repair-without-threads",
         "unless no agent can run: then each call repairs a few",
         "layer.py",
-        "        if agent.stalled:\n",
+        "        if in_passing and agent.stalled:\n",
         "        if False:\n",
     )
     yield _one(
@@ -573,8 +573,8 @@ def _lifetimes() -> Iterator[Mutation]:
         "timeout-of-an-interrupted-change-is-not-kept",
         "and of one whose caller was ended",
         "layer.py",
-        "        except BaseException as error:\n            self._books.lives(operation, args)\n",
-        "        except BaseException as error:\n",
+        'that raised `error`."""\n        self._books.lives(operation, args)\n',
+        'that raised `error`."""\n',
     )
     yield _one(
         "held-by-a-frozen-server-is-forgotten-in-time",
@@ -733,8 +733,8 @@ def _ttl() -> Iterator[Mutation]:
         "copy-takes-no-remaining-time",
         "a copy has no more time than the entry has left below",
         "chain.py",
-        "                operation = get_with_ttl if missed and token is not None else operations.get\n",
-        "                operation = operations.get\n",
+        "            operation = get_with_ttl if token is not None else operations.get\n",
+        "            operation = operations.get\n",
     )
     yield _one(
         "copies-take-no-remaining-time",

@@ -199,7 +199,7 @@ def test_a_late_call_that_is_discarded_never_lands(
     call: Callable[[str], Any], operation: str
 ) -> None:
     late = faults("default")
-    late.late(0.05)
+    late.late(1.0)
     with pytest.raises(TimeoutError):
         call(operation)
     late.discard()
