@@ -18,6 +18,9 @@ from typing import Any
 
 from benchmarks.paths import HealthyPath
 
+#: Python 3.12 and later have it; types are checked as for 3.11.
+_monitoring: Any = getattr(sys, "monitoring", None)
+
 #: Calls of which the one with the fewest counts: what the surroundings add is not the path's.
 TRIES = 20
 
@@ -69,24 +72,22 @@ class _Monitor(_Counter):
 
     def __enter__(self) -> _Monitor:
         self._thread = threading.get_ident()
-        monitoring = sys.monitoring
-        monitoring.use_tool_id(monitoring.PROFILER_ID, "benchmarks")
-        instruction = monitoring.events.INSTRUCTION
-        monitoring.register_callback(monitoring.PROFILER_ID, instruction, self._runs)
-        monitoring.set_events(monitoring.PROFILER_ID, instruction)
+        _monitoring.use_tool_id(_monitoring.PROFILER_ID, "benchmarks")
+        instruction = _monitoring.events.INSTRUCTION
+        _monitoring.register_callback(_monitoring.PROFILER_ID, instruction, self._runs)
+        _monitoring.set_events(_monitoring.PROFILER_ID, instruction)
         return self
 
     def __exit__(self, *error: object) -> None:
-        monitoring = sys.monitoring
-        monitoring.set_events(monitoring.PROFILER_ID, 0)
-        monitoring.free_tool_id(monitoring.PROFILER_ID)
+        _monitoring.set_events(_monitoring.PROFILER_ID, 0)
+        _monitoring.free_tool_id(_monitoring.PROFILER_ID)
 
     def _runs(self, code: CodeType, offset: int) -> None:
         here = threading.get_ident() == self._thread
         self.count += here and self._is_counted(sys._getframe(1))
 
 
-_Counting = _Monitor if sys.version_info >= (3, 12) else _Tracer
+_Counting = _Tracer if _monitoring is None else _Monitor
 
 
 def count(path: HealthyPath) -> int:

@@ -116,7 +116,8 @@ class Generations:
 
     def token(self, key: Any) -> object | None:
         """Return what stays the same until the key is changed; None: it is changing now."""
-        return self._stripes[self._index(key)].quiet
+        # `_index` written out: a backfill asks three times.
+        return self._stripes[hash(key if type(key) is str else str(key)) % _STRIPES].quiet
 
     def after_fork(self) -> None:
         """Begin anew: the parent's threads were changing something, this process is not."""

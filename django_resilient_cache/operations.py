@@ -25,6 +25,9 @@ T = TypeVar("T")
 #: Told apart from every value that can be cached, ``None`` included.
 MISSING: Any = object()
 
+#: `type`, as caches of functions will have it for a key.
+_class: Callable[[Any], Any] = type
+
 #: Looking up a member costs as much as the rest of the operation.
 _HIT, _DONE = Kind.HIT, Kind.DONE
 
@@ -173,7 +176,3 @@ def _set_aloud(raw: Any, key: Any, value: Any, timeout: Any, version: Any) -> No
     # It does not fit, and DatabaseCache has nobody know.  Nor must they read what was there before.
     with suppress(DataError):
         in_savepoint(raw, raw.delete, key, version=version)
-
-
-def _class(raw: Any) -> Any:
-    return type(raw)

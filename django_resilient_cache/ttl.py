@@ -28,6 +28,9 @@ _NEVER = 9999
 
 _CLIENTS = ("redis", "valkey")
 
+#: `type`, as caches of functions will have it for a key.
+_class: Callable[[Any], Any] = type
+
 #: Packages whose connections pack commands as the protocol has it, and nothing else.
 _PACKERS = (*_CLIENTS, "django_resilient_cache")
 
@@ -264,7 +267,3 @@ def _of_rows(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
         never = expires.year == _NEVER
         left[name] = None if never else (expires - timezone.now()).total_seconds()
     return [left.get(name, 0.0) for name in names]
-
-
-def _class(raw: Any) -> Any:
-    return type(raw)
