@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable
 from math import inf
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from django_resilient_cache.guard import Guard
 from django_resilient_cache.interruption import interrupts
 from django_resilient_cache.ledger import Missed
 from django_resilient_cache.limits import abandoned_by
+from django_resilient_cache.limits.tasks import WithTheOrm
 from django_resilient_cache.outcome import REJECTED, Kind, Outcome
 from django_resilient_cache.states import State
 from django_resilient_cache.verdict import Verdict, judge
@@ -77,6 +79,8 @@ class Layer(Guard):
         """As `execute`, while the event loop goes on; for a layer that is not called in place."""
         if operation is operations.missed:
             return self.execute(None, operation, args)
+        if isinstance(self._awaited, WithTheOrm):
+            return await self._execute_with_the_orm(self._awaited, operation, args)
         mark = self.ledger.mark
         if not self.ledger.trusted:
             answer, args = self._answer(operation, args, in_passing=False)
@@ -88,6 +92,17 @@ class Layer(Guard):
             return self._noted(operation, args, await self.aattempt(operation, args), mark)
         except BaseException as error:
             self._ended_early(error, operation, args)
+            raise
+
+    async def _execute_with_the_orm(
+        self, orm: WithTheOrm, operation: Callable[..., Outcome], args: tuple[Any, ...]
+    ) -> Outcome:
+        """Have `execute` run where the transactions are that the call and its notes depend on."""
+        try:
+            return await orm.acall(self.execute, (operation, args), None, trial=False)
+        except (asyncio.CancelledError, GeneratorExit) as end:
+            if operation in changes.CHANGES:
+                self._ended_early(end, operation, args)
             raise
 
     def repair(self, most: int = REPAIR_BATCH) -> bool:
