@@ -64,7 +64,11 @@ class Flight:
         """Wait for at most `seconds`; return whether it ended."""
         bell = Bell()
         self._bells.append(bell)
-        return self.done.is_set() or await bell.wait(seconds)
+        try:
+            return self.done.is_set() or await bell.wait(seconds)
+        finally:
+            with suppress(ValueError):  # rung, and so not there any more
+                self._bells.remove(bell)
 
 
 class Flights:
