@@ -17,6 +17,7 @@ from django_resilient_cache.ttl import get_with_ttl
 from tests import services
 from tests.replication import SERVICE, watched
 
+from .in_loop import called
 from .sockets import (
     BACKENDS,
     DJANGO_REDIS,
@@ -32,7 +33,10 @@ from .sockets import (
 )
 
 WITH_SENTINEL = [each for each in BACKENDS if each.id != "django"]
-pytestmark = pytest.mark.parametrize("backend", WITH_SENTINEL)
+pytestmark = [
+    pytest.mark.parametrize("backend", WITH_SENTINEL),
+    pytest.mark.usefixtures("way"),
+]
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def limit_for(backend, sentinels, **options):
     with override_settings(CACHES={"default": entry(backend, sentinels, **options)}):
         assert unsupported("default") is None
         limit = SocketsLimit("default")
-        yield limit
+        yield called(limit)
         limit.close()
 
 

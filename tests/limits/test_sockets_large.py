@@ -18,13 +18,15 @@ from .sockets import (
     BACKENDS,
     GRACE,
     LIMIT,
-    assert_cut,
     call,
+    get,
     limit_for,
     put,
     timed,
     until_answered,
 )
+
+pytestmark = pytest.mark.usefixtures("way")
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 behind_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
@@ -45,6 +47,32 @@ def set_batch(raw, entries):
     return raw.set_many(entries, timeout=60)
 
 
+def assert_ends(limit, arrange, operation, *args, given=0.0, budget=LIMIT):
+    """A call ends in time under the fault that `arrange` makes and unmakes, each time anew.
+
+    On a busy machine the client's own part takes most of the budget, for which nobody is blamed.
+    """
+    seen = []
+    for _ in range(6):
+        assert until_answered(limit, key="small") == "value"
+        with arrange():
+            outcome, seconds = timed(call, limit, operation, *args, budget=budget)
+        assert isinstance(outcome, Expired), outcome
+        seen.append((seconds, outcome.given))
+        if seconds <= budget + GRACE and outcome.given >= given * budget:
+            return
+    pytest.fail(f"(seconds, given): {seen}")
+
+
+@contextlib.contextmanager
+def faulty(proxy, *, answers="pass", requests="pass", first=0):
+    proxy.first, proxy.answers, proxy.requests = first, answers, requests
+    try:
+        yield
+    finally:
+        proxy.answers = proxy.requests = "pass"
+
+
 @contextlib.contextmanager
 def proxied(backend, server, certificates, *, tls):
     """A limit for the server, and the proxy in between."""
@@ -57,7 +85,6 @@ def proxied(backend, server, certificates, *, tls):
         call(limit, put, "key", VALUE, budget=10.0)
         call(limit, put, "small", "value", budget=5.0)
         yield limit, proxy
-        proxy.answers = proxy.requests = "pass"
 
 
 @every_backend
@@ -69,47 +96,37 @@ def test_a_large_value_passes_unchanged(backend, tls, valkey, certificates):
 
 @every_backend
 @behind_tls
-@pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
+@pytest.mark.parametrize("fault", ["hold", "drip"])
 def test_a_fault_in_the_middle_of_a_large_answer(backend, fault, tls, valkey, certificates):
     with proxied(backend, valkey, certificates, tls=tls) as (limit, proxy):
-        proxy.answers, proxy.first = fault, MEGABYTE
-        assert_cut(limit, tries=1 + 3)
-        proxy.answers = "pass"
-
+        assert_ends(
+            limit, lambda: faulty(proxy, answers=fault, first=MEGABYTE), get, "key", given=0.5
+        )
         assert until_answered(limit, key="small") == "value"
         assert call(limit, budget=10.0) == VALUE
 
 
 @every_backend
 @behind_tls
-def test_frozen_in_the_middle_of_a_large_request(backend, tls, valkey, certificates):
+@pytest.mark.parametrize("fault", ["hold", "slow"])
+def test_a_fault_in_the_middle_of_a_large_request(backend, fault, tls, valkey, certificates):
+    """Read no further, or read piece by piece, so that no single wait is long."""
     with proxied(backend, valkey, certificates, tls=tls) as (limit, proxy):
-        proxy.requests, proxy.first = "hold", MEGABYTE
-        # To copy it takes its time, for which nobody is blamed.
-        assert_cut(limit, put, "key", VALUE * 2, given=0.0, tries=6)
-        proxy.requests = "pass"
-
+        value = VALUE * 2
+        assert_ends(limit, lambda: faulty(proxy, requests=fault, first=MEGABYTE), put, "key", value)
         assert until_answered(limit, key="small") == "value"
         # The proxies may have got all of it, and pass it on; half a request is none.
-        assert call(limit, budget=10.0) in (VALUE, VALUE * 2)
-
-
-@every_backend
-def test_a_request_that_is_taken_slowly_ends_with_the_budget(backend, valkey, certificates):
-    """There is always a little room to send, so that no single wait is long."""
-    with proxied(backend, valkey, certificates, tls=False) as (limit, proxy):
-        proxy.requests = "slow"
-        assert_cut(limit, put, "key", VALUE * 2, given=0.0, tries=6)
-        proxy.requests = "pass"
-
-        assert until_answered(limit, key="small") == "value"
+        assert call(limit, budget=10.0) in (VALUE, value)
 
 
 @every_backend
 def test_an_answer_that_does_not_end_ends_with_the_budget(backend):
     """There is mostly something to read, so that waits are short."""
     with services.FloodingServer() as server, limit_for(backend, server.url) as limit:
-        assert_cut(limit, given=0.0, tries=6)
+        took = [timed(call, limit) for _ in range(6)]
+
+    assert all(isinstance(outcome, Expired) for outcome, _ in took), took
+    assert min(seconds for _, seconds in took) <= LIMIT + GRACE
 
 
 def test_an_answer_that_never_pauses_is_cut_all_the_same():
@@ -136,16 +153,18 @@ def test_an_answer_that_never_pauses_is_cut_all_the_same():
 
 
 @every_backend
-@pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
-@pytest.mark.parametrize("first", [0, 10_000])
+@pytest.mark.parametrize(("fault", "first"), [("hold", 10_000), ("drip", 0)])
 @pytest.mark.parametrize("operation", [get_batch, set_batch])
-def test_a_fault_in_the_middle_of_a_batch(backend, operation, first, fault, valkey, certificates):
+def test_a_fault_in_the_middle_of_a_batch(backend, operation, fault, first, valkey, certificates):
     with proxied(backend, valkey, certificates, tls=False) as (limit, proxy):
         call(limit, set_batch, BATCH, budget=10.0)
-        proxy.answers, proxy.first = fault, first
-        assert_cut(limit, operation, BATCH, budget=BATCH_LIMIT, given=0.0, tries=6)
-        proxy.answers = "pass"
-
+        assert_ends(
+            limit,
+            lambda: faulty(proxy, answers=fault, first=first),
+            operation,
+            BATCH,
+            budget=BATCH_LIMIT,
+        )
         assert until_answered(limit, key="small") == "value"
         assert call(limit, get_batch, BATCH, budget=10.0) == BATCH
 
@@ -154,10 +173,13 @@ def test_a_fault_in_the_middle_of_a_batch(backend, operation, first, fault, valk
 def test_frozen_in_the_middle_of_the_requests_of_a_batch(backend, valkey, certificates):
     entries = dict.fromkeys(BATCH, VALUE[:5_000])
     with proxied(backend, valkey, certificates, tls=False) as (limit, proxy):
-        proxy.requests, proxy.first = "hold", MEGABYTE
-        assert_cut(limit, set_batch, entries, budget=BATCH_LIMIT, given=0.0, tries=6)
-        proxy.requests = "pass"
-
+        assert_ends(
+            limit,
+            lambda: faulty(proxy, requests="hold", first=MEGABYTE),
+            set_batch,
+            entries,
+            budget=BATCH_LIMIT,
+        )
         assert until_answered(limit, key="small") == "value"
 
 

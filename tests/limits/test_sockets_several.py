@@ -12,6 +12,7 @@ from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
 from tests import services
 from tests.replication import Replica
 
+from .in_loop import called
 from .sockets import (
     BACKENDS,
     DJANGO_VALKEY,
@@ -31,6 +32,8 @@ CLIENTS: dict[str, list[str | None]] = {
     "django_redis": ["DefaultClient", "HerdClient"],
     "django_valkey": ["DefaultClient", "HerdClient", "default.HashClient"],
 }
+
+pytestmark = pytest.mark.usefixtures("way")
 
 replicated = pytest.mark.parametrize(
     ("backend", "client"),
@@ -84,7 +87,7 @@ def limit_for(backend, servers, client=None, **options):
     with override_settings(CACHES={"default": cache}):
         assert unsupported("default") is None
         limit = SocketsLimit("default")
-        yield limit
+        yield called(limit)
         limit.close()
 
 
