@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,13 @@ class Verdict:
     """One path: what it takes, and what it may take (None: nobody has said)."""
 
     path: HealthyPath
-    count: int
+    by_function: Counter[str]
     budget: int | None
+
+    @property
+    def count(self) -> int:
+        """What the path takes in all."""
+        return self.by_function.total()
 
     @property
     def over(self) -> bool:
@@ -59,6 +65,9 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
     verdicts = judged(budgets.get(PYTHON, {}))
     for verdict in verdicts:
         print(verdict)
+        if options.where:
+            for function, part in verdict.by_function.most_common():
+                print(f"    {part:6}  {function}")
     if options.write:
         budgets[PYTHON] = {verdict.path.name: verdict.count for verdict in verdicts}
         BUDGETS.write_text(json.dumps(budgets, indent=2, sort_keys=True) + "\n", "utf-8")
@@ -72,11 +81,12 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
 def judged(budgets: Counts) -> list[Verdict]:
     """Count every path that runs in its caller's thread."""
     counted = [(path, bytecodes.count(path)) for path in paths()]
-    return [Verdict(path, count, budgets.get(path.name)) for path, count in counted if count]
+    return [Verdict(path, found, budgets.get(path.name)) for path, found in counted if found]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks instructions", description=__doc__)
     parser.add_argument("instructions", choices=["instructions"], help=argparse.SUPPRESS)
+    parser.add_argument("--where", action="store_true", help="say in which functions")
     parser.add_argument("--write", action="store_true", help="make what is counted the budget")
     return parser
