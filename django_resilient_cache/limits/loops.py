@@ -9,7 +9,6 @@ belongs to a loop.  It needs the package `greenlet`; the rest is asyncio's.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -169,25 +168,33 @@ class Room:
     """Places for so many tasks at a time, from all event loops of the process; others queue."""
 
     def __init__(self, most: int) -> None:
-        self._free = threading.Semaphore(most)
+        # A queue that threads may share: a semaphore takes two locks for each call.
+        self._free = deque([None] * most)
         self._places = Places()
 
     async def enter(self, seconds: float) -> bool:
         """Take a place within `seconds`; return whether there was one."""
-        if self._free.acquire(blocking=False):
+        if self._took_place():
             return True
         ends = monotonic() + seconds
         with self._places.queue() as turn:
-            while not self._free.acquire(blocking=False):
+            while not self._took_place():
                 left = ends - monotonic()
                 if left <= 0 or not await turn.comes(left):
-                    return self._free.acquire(blocking=False)
+                    return self._took_place()
         return True
 
     def leave(self) -> None:
         """Give the place back."""
-        self._free.release()
+        self._free.append(None)
         self._places.freed()
+
+    def _took_place(self) -> bool:
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        return True
 
 
 class Turn:
