@@ -6,7 +6,7 @@ makes the calls a chain asks for.  What the calls are is in chain.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
@@ -14,15 +14,13 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from django_resilient_cache import operations
 from django_resilient_cache.async_api import AsyncApi, after
-from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.chain import Steps, Unanswered
 from django_resilient_cache.deadline import remaining
 from django_resilient_cache.exceptions import CacheUnavailable, CounterUnavailable
 from django_resilient_cache.flight import Flight
-from django_resilient_cache.layer import Layer
 from django_resilient_cache.operations import MISSING
 from django_resilient_cache.outcome import MISS, Kind, Outcome
-from django_resilient_cache.plan import Plan
+from django_resilient_cache.plan import Plan, Short
 from django_resilient_cache.registry import registry
 
 
@@ -35,10 +33,9 @@ class ResilientCache(AsyncApi):
 
     def __init__(self, location: Any, params: dict[str, Any]) -> None:
         super().__init__(location, params)
-        #: What the short way of `get` needs, where the nearest layer is called in place: the layer,
-        #: its breaker, its own `get`, the chain's version and `Keys.room`.  In one attribute,
-        #: because a class with `__getattr__` looks each one up the slow way.
-        self._short: tuple[Layer, CircuitBreaker, Callable[..., Any], Any, int] | None = None
+        #: Where the nearest layer is called in place, what the short way of `get` needs.  In one
+        #: attribute, because a class with `__getattr__` looks each one up the slow way.
+        self._short: Short | None = None
 
     # Reading
 
@@ -198,10 +195,7 @@ class ResilientCache(AsyncApi):
         plan = self._made_plan
         if plan is None:
             plan = super()._plan()
-            near, raw, keys = plan.layers[0], plan.raws[0], plan.keys
-            if raw is not None and near.in_place:
-                near_get = keys.composing(raw.get)
-                self._short = near, near.breaker, near_get, keys.version, keys.room
+            self._short = plan.short
         return plan
 
     def _run(self, steps: Steps, unavailable: type[CacheUnavailable] = CacheUnavailable) -> Outcome:

@@ -1,14 +1,19 @@
-"""What a backend instance finds out at its first use: its layers, its keys, its defaults."""
+"""What a backend instance finds out at its first use: its layers, its keys, its defaults.
+
+Under ASGI each request has backend instances of its own, so most of it is found out once for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.cache import BaseCache, caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.chain import Chain, Unanswered
+from django_resilient_cache.conf import ChainConfig
 from django_resilient_cache.exceptions import CacheUnavailable
 from django_resilient_cache.keys import Keys
 from django_resilient_cache.layer import Layer
@@ -21,15 +26,47 @@ from django_resilient_cache.registry import registry
 NEAR_SECONDS = 5.0
 
 
-class Plan:
-    """The layers of one chain in this thread or task.
+#: Backends whose instances keep nothing in themselves.
+_WITHOUT_A_STATE = frozenset(
+    f"django.core.cache.backends.{name}"
+    for name in (
+        "db.DatabaseCache",
+        "dummy.DummyCache",
+        "filebased.FileBasedCache",
+        "locmem.LocMemCache",
+    )
+)
 
-    Raises ImproperlyConfigured with every mistake in the settings of the chain and its layers.
+#: What the short way of a `get` needs: the nearest layer, its breaker, its own `get`, the chain's
+#: version and `Keys.room`.
+Short = tuple[Layer, CircuitBreaker, Callable[..., Any], Any, int]
+
+
+class Plan:
+    """The layers of one chain: in this process, or in one thread or task of it.
+
+    Raises ImproperlyConfigured with every mistake in the settings of the layers.
     """
 
-    def __init__(self, location: object, params: Mapping[str, Any]) -> None:
-        self.config = config = registry.chain(location, params)
+    @classmethod
+    def of(cls, location: object, params: Mapping[str, Any]) -> Plan:
+        """Return the plan of the chain with these settings.
+
+        Raises ImproperlyConfigured with every mistake in them and in those of its layers.
+        """
+        known = registry.chain(location, params)
+        plan: Plan | None = known.plan
+        if plan is None:
+            plan = cls(known.config, params)
+            if plan.shared:
+                known.plan = plan
+        return plan
+
+    def __init__(self, config: ChainConfig, params: Mapping[str, Any]) -> None:
+        self.config = config
         self.layers = tuple(registry.layer(alias) for alias in config.layers)
+        #: Whether it does for all threads and tasks of the process.
+        self.shared = all(map(_serves_all, self.layers))
         instances = [_instance(layer) for layer in self.layers]
         self.authority: BaseCache = instances[-1]
         #: The instances to call in place; None: the layer's limit has one of its own.
@@ -45,6 +82,7 @@ class Plan:
             registry.generations,
         )
         self.keys = Keys(config, params, instances[0], self.authority)
+        self.short = self._short()
         self._own_timeout = config.own_timeout
         self.default_timeout = (
             BaseCache(dict(params)).default_timeout
@@ -87,11 +125,29 @@ class Plan:
             return self.default_timeout
         return timeout
 
+    def _short(self) -> Short | None:
+        """Return the short way to the nearest layer, where that one is called in place."""
+        near, raw, keys = self.layers[0], self.raws[0], self.keys
+        if raw is None or not near.in_place:
+            return None
+        return near, near.breaker, keys.composing(raw.get), keys.version, keys.room
+
+
+def _serves_all(layer: Layer) -> bool:
+    """Whether one instance does for all threads and tasks.
+
+    That is told of those that are called in place.  All others are only asked for keys and
+    defaults: their limits have instances of their own.
+    """
+    return not layer.direct or layer.config.backend in _WITHOUT_A_STATE
+
 
 def _instance(layer: Layer) -> BaseCache:
-    raw: BaseCache = caches[layer.alias]
-    quieter = layer.direct and (not layer.nearest or is_silenced(raw))
-    return own_instance(layer.alias) if quieter else raw
+    own = own_instance(layer.alias)
+    if not layer.direct or not layer.nearest or is_silenced(own):
+        return own
+    callers: BaseCache = caches[layer.alias]
+    return callers
 
 
 def _position(layers: tuple[Layer, ...], index: int, raw: BaseCache) -> Position:

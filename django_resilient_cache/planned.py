@@ -23,7 +23,7 @@ class Planned(BaseCache):
     def _plan(self) -> Plan:
         plan = self._made_plan
         if plan is None:
-            plan = self._made_plan = Plan(self._location, self._params)
+            plan = self._made_plan = Plan.of(self._location, self._params)
         return plan
 
     def close(self, **kwargs: Any) -> None:

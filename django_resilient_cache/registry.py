@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -23,13 +24,23 @@ from django_resilient_cache.transactions import Transactions
 logger = logging.getLogger("django_resilient_cache")
 
 
+@dataclass(slots=True)
+class Known:
+    """A chain as it is written, as it was read, and what all its backends may share of it."""
+
+    location: object
+    params: Mapping[str, Any]
+    config: conf.ChainConfig
+    plan: Any = None
+
+
 class Registry:
     """Layers, made when first asked for; made anew when CACHES changes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._layers: dict[str, Layer] = {}
-        self._chains: list[tuple[object, Mapping[str, Any], conf.ChainConfig]] = []
+        self._chains: list[Known] = []
         self.generations = Generations()
         self.flights = Flights()
         #: Whether the first use of a chain starts the agent, not only the first thing to do.
@@ -44,19 +55,19 @@ class Registry:
                 layer = self._layers.setdefault(alias, made)
         return layer
 
-    def chain(self, location: object, params: Mapping[str, Any]) -> conf.ChainConfig:
+    def chain(self, location: object, params: Mapping[str, Any]) -> Known:
         """Return the chain with these settings; raises ImproperlyConfigured as `layer` does.
 
         Read once: under ASGI each task has backend instances of its own.
         """
         if self.agent_from_first_use:
             agent.attend()
-        for known_location, known_params, config in self._chains:
-            if known_location == location and known_params == params:
-                return config
-        config = conf.chain_config(location, params)
-        self._chains.append((location, params, config))
-        return config
+        for known in self._chains:
+            if known.location == location and known.params == params:
+                return known
+        known = Known(location, params, conf.chain_config(location, params))
+        self._chains.append(known)
+        return known
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Return state and counters of each layer in use, as plain values."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
@@ -38,6 +39,41 @@ def test_a_layer_is_one_in_all_chains_and_threads() -> None:
     caches["other"].set("k", 1)
     caches["default"].get("k")
     assert registry.layer("far").hits == 1
+
+
+class OwnMemory(LocMemCache):
+    """May keep in its instance whatever it likes."""
+
+
+def plans(alias: str = "default") -> set[int]:
+    """What this chain's backends are made of in several contexts."""
+    made: list[Any] = [caches.create_connection(alias) for _ in range(2)]
+    thread = threading.Thread(target=lambda: made.append(caches[alias]))
+    thread.start()
+    thread.join()
+    return {id(backend._plan()) for backend in made}
+
+
+@override_settings(CACHES=CACHES)
+def test_backends_share_what_they_are_made_of() -> None:
+    """Under ASGI each request has a backend of its own."""
+    (shared,) = plans()
+    assert plans("other").isdisjoint({shared})
+    with override_settings(CACHES={**CACHES, "far": layer(MEMORY, LOCATION="moved")}):
+        caches["default"].set("key", "value")
+        assert plans().isdisjoint({shared})
+        assert caches["far"].get("key") == "value"
+    assert caches["far"].get("key") is None
+
+
+def test_a_backend_of_another_class_has_an_instance_in_each_context() -> None:
+    own = layer(f"{__name__}.OwnMemory", LOCATION="near")
+    with override_settings(CACHES={**CACHES, "near": own}):
+        assert len(plans()) == 3
+        assert len(plans("other")) == 1
+    limited = layer(f"{__name__}.OwnMemory", {"OPERATION_TIMEOUT": 1, "TIMEOUT_STRATEGY": "thread"})
+    with override_settings(CACHES={**CACHES, "near": limited}):
+        assert len(plans()) == 1, "its limit has instances of its own"
 
 
 @override_settings(CACHES=CACHES)
