@@ -89,6 +89,9 @@ class Guard:
             on_change=self._reports.changed,
             successes=lambda: self.hits + self.misses + self.done,
         )
+        limit.refused = self._refused
+        if awaited is not None:
+            awaited.refused = self._refused
 
     @property
     def strategy(self) -> str:
@@ -271,8 +274,15 @@ class Guard:
         permit.release()
         return self._timed_out(operation, "nothing was left of the caller's deadline")
 
+    def _refused(self) -> bool:
+        """Whether the breaker has opened, and lets through trials at most."""
+        return self.breaker.standing is None
+
     def _no_place(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
-        outcome = self._timed_out(operation, "no thread was free")
+        if not permit.trial and self._refused():
+            self.rejected += 1
+            return REJECTED
+        outcome = self._timed_out(operation, "no place was free")
         if permit.trial:
             permit.failure(outcome.error)
         else:

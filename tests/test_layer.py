@@ -12,8 +12,8 @@ from django.core.cache import BaseCache
 from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline
 from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.layer import Layer
-from django_resilient_cache.limits import Expired, NoPlace
-from django_resilient_cache.outcome import MISS, Kind, Outcome
+from django_resilient_cache.limits import Expired, NoPlace, never
+from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.reports import QUIET_SECONDS
 from django_resilient_cache.states import BreakerConfig
 from tests.clock import Clock
@@ -33,12 +33,16 @@ class FakeLimit:
         self.budgets: list[float | None] = []
         self.trials: list[bool] = []
         self.forked = self.closed = 0
+        self.refused: Callable[[], bool] = never
+        #: What happens while a caller waits for a place.
+        self.meanwhile: Callable[[], object] = int
 
     def call(
         self, operation: Any, args: tuple[Any, ...], budget: float | None, *, trial: bool
     ) -> Any:
         self.budgets.append(budget)
         self.trials.append(trial)
+        self.meanwhile()
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
@@ -198,6 +202,15 @@ def test_without_a_limit_of_its_own_a_cut_call_blames_nobody() -> None:
         for _ in range(10):
             assert bench.call(Expired(0.05)).kind is Kind.TIMED_OUT
     assert bench.failures_in_a_row == 0
+
+
+def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
+    bench = Bench()
+    assert not bench.limit.refused()
+    bench.limit.meanwhile = bench.layer.breaker.force_open
+    assert bench.call(NoPlace()) is REJECTED
+    assert bench.limit.refused()
+    assert (bench.layer.rejected, bench.layer.timeouts) == (1, 0)
 
 
 def test_no_place_is_no_failure_but_of_a_trial() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import os
@@ -183,6 +184,39 @@ def test_a_caller_gets_the_place_that_becomes_free(limit: ThreadLimit, hang: Han
     for thread in waiting:
         thread.join(LONG)
     assert results == ["in time"] * 6
+
+
+def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
+    limit: ThreadLimit, hang: Hang
+) -> None:
+    abandon(limit, hang, 3)
+    turned_away: list[bool] = []
+
+    def wait() -> None:
+        with pytest.raises(NoPlace):
+            call(limit, hang)
+        turned_away.append(True)
+
+    async def await_() -> None:
+        with pytest.raises(NoPlace):
+            await limit.acall(hang, (), LONG, trial=False)
+        turned_away.append(True)
+
+    waiting = [
+        threading.Thread(target=wait),
+        threading.Thread(target=asyncio.run, args=(await_(),)),
+    ]
+    for thread in waiting:
+        thread.start()
+    assert wait_until(lambda: limit._waiting == 1 and len(limit._tasks._waiting) == 1)
+    limit.refused = lambda: True
+    hang.release()
+    for thread in waiting:
+        thread.join(LONG)
+    assert turned_away == [True, True]
+    assert hang.started == 3
+    assert wait_until(lambda: len(limit._idle) == 3), "the places are free"
+    assert call(limit, lambda raw: "did not wait") == "did not wait"
 
 
 def test_a_late_result_is_dropped_with_the_instance_that_brought_it(

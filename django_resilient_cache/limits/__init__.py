@@ -61,13 +61,21 @@ _closing = threading.local()
 
 
 class NoPlace(Exception):
-    """No thread was free within the budget; the other side was not asked at all."""
+    """No place was free within the budget, or by then the layer was not to be asked any more."""
+
+
+def never() -> bool:
+    """Say that calls which have waited for a place are to be made."""
+    return False
 
 
 class Limit(Protocol):
     """How one alias is called within a budget."""
 
     strategy: str
+    #: Whether those who have waited for a place are not to ask any more: what others were told
+    #: meanwhile holds for them too.
+    refused: Callable[[], bool]
 
     def call(
         self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool

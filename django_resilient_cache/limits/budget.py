@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from math import inf
 from typing import Any, TypeVar
 
 from .loops import Waits
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 #: A pause this long when the processor is offered to others means that this process is starved.
 STARVED_AFTER = 0.002
+#: For so many seconds what was seen of that is taken to hold.
+_STILL_TRUE = 0.005
 
 
 class Budget:
@@ -81,15 +84,29 @@ def waited(wait: Callable[..., T], *args: Any) -> T:
         raise Interruption(error) from None
 
 
-def starvation() -> float:
-    """Return how many seconds it takes to get the processor back after offering it.
+class _Starvation:
+    """How many seconds it takes to get the processor back after offering it.
 
     Microseconds in a healthy process; with other threads computing, about the interpreter's
-    switch interval for each.
+    switch interval for each.  Calls that end at the same time ask once for all of them: in an event
+    loop each would keep all others waiting.
     """
-    start = time.monotonic()
-    time.sleep(0)
-    return time.monotonic() - start
+
+    def __init__(self) -> None:
+        self._seen = (-inf, 0.0)
+
+    def __call__(self) -> float:
+        at, pause = self._seen
+        start = time.monotonic()
+        if start - at < _STILL_TRUE:
+            return pause
+        time.sleep(0)
+        end = time.monotonic()
+        self._seen = (end, end - start)
+        return end - start
+
+
+starvation = _Starvation()
 
 
 def expiry(budget: Budget, certain: float) -> Expiry:

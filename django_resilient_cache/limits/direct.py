@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.cache import BaseCache, caches
 
-from django_resilient_cache.limits import Operation, T
+from django_resilient_cache.limits import Operation, T, never
 from django_resilient_cache.limits.instances import own_instance
 
 
@@ -16,6 +16,7 @@ class DirectLimit:
     """Calls the context's own instance, the one that ``caches[alias]`` gives."""
 
     strategy = "direct"
+    refused = staticmethod(never)
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -41,6 +42,7 @@ class OwnDirectLimit:
     """
 
     strategy = "direct, own client"
+    refused = staticmethod(never)
 
     def __init__(self, alias: str) -> None:
         self._alias = alias

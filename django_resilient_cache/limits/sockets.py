@@ -7,6 +7,7 @@ pymemcache under Django's PyMemcacheCache.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from django.core.cache.backends.base import BaseCache
 
 from django_resilient_cache.interruption import note
 
-from . import Expired, NoPlace, Operation
+from . import Expired, NoPlace, Operation, never
 from .budget import Budget, Expiry, Interruption, armed
 from .clients import disconnect, guard, unsupported
 from .instances import own_instance
@@ -45,6 +46,7 @@ class SocketsLimit:
         self._raw: BaseCache | None = None
         self._lock = threading.Lock()
         self._room = Room(max_concurrency)
+        self.refused: Callable[[], bool] = never
 
     def raw(self) -> BaseCache:
         """Return the instance of our own, made now if it has to be."""
@@ -110,6 +112,8 @@ class SocketsLimit:
         if not await room.enter(ends - monotonic()):
             raise NoPlace
         try:
+            if self.refused() and not trial:
+                raise NoPlace
             left = ends - monotonic()
             return await in_loop(partial(self.call, operation, args, left, trial=trial))
         finally:

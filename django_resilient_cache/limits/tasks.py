@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from asgiref.sync import sync_to_async
 from django.core.cache import BaseCache
 
-from django_resilient_cache.limits import Expired, Operation, T, abandon
+from django_resilient_cache.limits import Expired, Operation, T, abandon, never
 from django_resilient_cache.limits.instances import own_instance
 from django_resilient_cache.limits.sockets import SocketsLimit
 from django_resilient_cache.limits.threads import ThreadLimit
@@ -21,6 +21,8 @@ from django_resilient_cache.limits.threads import ThreadLimit
 
 class AwaitedLimit(Protocol):
     """How one alias is called within a budget while the event loop goes on."""
+
+    refused: Callable[[], bool]
 
     async def acall(
         self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
@@ -40,6 +42,14 @@ class SocketsOnThreads:
     def __init__(self, limit: SocketsLimit, threads: ThreadLimit) -> None:
         self._limit = limit
         self._threads = threads
+
+    @property
+    def refused(self) -> Callable[[], bool]:
+        return self._threads.refused
+
+    @refused.setter
+    def refused(self, refused: Callable[[], bool]) -> None:
+        self._threads.refused = refused
 
     async def acall(
         self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
@@ -69,6 +79,7 @@ class WithTheOrm:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
+        self.refused: Callable[[], bool] = never  # there are no places
         self._raw: BaseCache | None = None
 
     async def acall(

@@ -23,7 +23,7 @@ from django.core.cache import BaseCache
 from django.db import close_old_connections, connections
 
 from django_resilient_cache.interruption import note
-from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon
+from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon, never
 from django_resilient_cache.limits.instances import own_instance
 from django_resilient_cache.limits.loops import Bell, Places
 
@@ -156,6 +156,7 @@ class ThreadLimit:
         self.alias = alias
         self._max = max_concurrency
         self._clock = clock
+        self.refused: Callable[[], bool] = never
         self.after_fork()
 
     def call(
@@ -244,7 +245,7 @@ class ThreadLimit:
     def _worker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
         worker = self._free_worker()
         if worker is None and wait:
-            worker = self._wait_for_place(budget, began)
+            worker = self._unless_refused(self._wait_for_place(budget, began))
         if worker is None:
             raise NoPlace
         return worker
@@ -252,10 +253,16 @@ class ThreadLimit:
     async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
         worker = self._free_worker()
         if worker is None and wait:
-            worker = await self._await_place(budget, began)
+            worker = self._unless_refused(await self._await_place(budget, began))
         if worker is None:
             raise NoPlace
         return worker
+
+    def _unless_refused(self, worker: _Worker | None) -> _Worker | None:
+        if worker is None or not self.refused():
+            return worker
+        self.free(worker)
+        return None
 
     def _free_worker(self) -> _Worker | None:
         """Return an idle thread, or a new one while there may be more."""

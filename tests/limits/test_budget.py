@@ -1,0 +1,29 @@
+"""What a process is asked about itself when a budget ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_resilient_cache.limits import budget
+from tests.clock import Clock
+
+
+def test_calls_that_end_together_ask_once_whether_the_process_starves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In an event loop each one that asks keeps all others waiting."""
+    clock = Clock()
+    asked: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        asked.append(clock())
+        clock.forward(0.004)
+
+    monkeypatch.setattr("time.monotonic", clock)
+    monkeypatch.setattr("time.sleep", sleep)
+    starvation = budget._Starvation()
+    assert [starvation() for _ in range(200)] == [pytest.approx(0.004)] * 200
+    assert len(asked) == 1
+    clock.forward(0.1)
+    starvation()
+    assert len(asked) == 2
