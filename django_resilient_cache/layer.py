@@ -98,11 +98,12 @@ class Layer(Guard):
         self, orm: WithTheOrm, operation: Callable[..., Outcome], args: tuple[Any, ...]
     ) -> Outcome:
         """Have `execute` run where the transactions are that the call and its notes depend on."""
+        call = operation, args
         try:
-            return await orm.acall(self.execute, (operation, args), None, trial=False)
+            return await orm.acall(self.execute, call, None, trial=False)
         except (asyncio.CancelledError, GeneratorExit) as end:
             if operation in changes.CHANGES:
-                self._ended_early(end, operation, args)
+                self._ended_early(end, operation, args, call)
             raise
 
     def repair(self, most: int = REPAIR_BATCH) -> bool:
@@ -173,12 +174,16 @@ class Layer(Guard):
         return outcome
 
     def _ended_early(
-        self, error: BaseException, operation: Callable[..., Outcome], args: tuple[Any, ...]
+        self,
+        error: BaseException,
+        operation: Callable[..., Outcome],
+        args: tuple[Any, ...],
+        given: tuple[Any, ...] | None = None,
     ) -> None:
-        """Keep the books of a change that raised `error`."""
+        """Keep the books of a change that raised `error`; `given`: what its limit was, if not `args`."""
         self._books.lives(operation, args)
         if interrupts(error):  # else the caller's own mistake, or an answer in this form
-            self._books.unconfirmed(operation, args, abandoned_by(error))
+            self._books.unconfirmed(operation, args, abandoned_by(error, given or args))
 
     def _answer(
         self,

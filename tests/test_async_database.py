@@ -155,6 +155,8 @@ def sqlite(sqlite_table: str, monkeypatch: Any) -> Iterator[str]:
     for name in ("begun", "go_on"):
         monkeypatch.setattr(Slow, name, threading.Event())
     Slow.threads.clear()
+    with slow(sqlite_table):
+        caches["table"].clear()
     yield sqlite_table
     asyncio.run(sync_to_async(connections.close_all)())
 

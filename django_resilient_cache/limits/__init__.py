@@ -6,7 +6,6 @@ worker thread.  They only wait; who is to blame for a wait is the layer's decisi
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -38,26 +37,34 @@ class Abandoned(Protocol):
         """Call back once it has ended, at once if it has; in whatever thread that is."""
 
 
-def abandon(error: BaseException, call: Abandoned) -> None:
-    """Note on an interruption of a caller (a signal's exception, say) that its call goes on."""
+def abandon(error: BaseException, call: Abandoned, args: tuple[Any, ...] = ()) -> None:
+    """Note on an interruption of a caller (a signal's exception, say) that its call goes on.
+
+    `args`: what the limit was given for the operation.
+    """
+
+    def ended() -> None:
+        _left.pop(id(args), None)
+
     error.__dict__[_ABANDONED] = call
     if isinstance(error, GeneratorExit):
-        _closing.call = call
+        _left[id(args)] = call
+        call.when_ended(ended)
 
 
-def abandoned_by(error: BaseException) -> Abandoned | None:
+def abandoned_by(error: BaseException, args: tuple[Any, ...] = ()) -> Abandoned | None:
     """Return the call that `error` interrupted and that may still be made; None: there is none."""
     call: Abandoned | None = getattr(error, _ABANDONED, None)
     if call is None and isinstance(error, GeneratorExit):
-        call, _closing.call = getattr(_closing, "call", None), None
+        call = _left.get(id(args))
     return call
 
 
 _ABANDONED = "_resilient_cache_abandoned"
 
-#: The call that a coroutine left which was closed just now: closing throws a new GeneratorExit into
-#: each of the coroutines that await one another, innermost first and in one go.
-_closing = threading.local()
+#: Calls that coroutines left which were closed, by their arguments (which they hold): of those that
+#: await one another each is thrown a GeneratorExit of its own, in any order by the garbage collector.
+_left: dict[int, Abandoned] = {}
 
 
 class NoPlace(Exception):

@@ -56,13 +56,13 @@ class SocketsOnThreads:
     ) -> T:
         ends = None if budget is None else monotonic() + budget
 
-        def call(_: object) -> T:
+        def call(_: object, *args: Any) -> T:
             left = None if ends is None else ends - monotonic()
             if left is not None and left <= 0:
                 raise Expired(0.0)
             return self._limit.call(operation, args, left, trial=trial)
 
-        return await self._threads.acall(call, (), budget, trial=trial)
+        return await self._threads.acall(call, args, budget, trial=trial)
 
     def after_fork(self) -> None:
         self._threads.after_fork()
@@ -94,7 +94,7 @@ class WithTheOrm:
             result: T = await asyncio.shield(made)
         except (asyncio.CancelledError, GeneratorExit) as end:
             if not call.prevented():
-                abandon(end, call)
+                abandon(end, call, args)
             raise
         return result
 

@@ -319,7 +319,7 @@ class ThreadLimit:
         if not job.sent:
             self.free(worker)
         elif job.claim.acquire(blocking=False):
-            abandon(interruption, job)
+            abandon(interruption, job, job.args)
 
     def _given(self, job: _Job, began: float, budget: float) -> float:
         """Tell how long the other side was really given.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired, NoPlace, abandoned_by, threads
+from django_resilient_cache.limits import Expired, NoPlace, _left, abandoned_by, threads
 from django_resilient_cache.limits.loops import Bell
 from django_resilient_cache.limits.threads import ThreadLimit
 from tests.entries import MEMORY
@@ -185,13 +185,15 @@ def test_a_cancelled_call_goes_on_and_can_be_told_of(limit, hang):
 
 
 def test_a_task_that_is_closed_leaves_its_call_as_well(limit, hang):
+    """Each of the coroutines that await one another gets an exception of its own."""
+    args, others = ("args",), ("others",)
     seen = []
 
     async def call():
         try:
-            await acall(limit, hang)
+            await limit.acall(lambda raw, *_: hang(raw), args, LONG, trial=False)
         except BaseException as error:
-            seen.append(error)
+            seen.append((abandoned_by(error, args), abandoned_by(error, others)))
             raise
 
     async def main():
@@ -199,12 +201,13 @@ def test_a_task_that_is_closed_leaves_its_call_as_well(limit, hang):
         coroutine.send(None)
         await until(lambda: hang.started)
         coroutine.close()
+        hang.release()
+        await until(lambda: not _left)
 
     run(main())
-    (error,) = seen
-    assert isinstance(error, GeneratorExit)
-    assert abandoned_by(error) is not None
-    assert abandoned_by(GeneratorExit()) is None
+    ((left, other),) = seen
+    assert left is not None
+    assert other is None
 
 
 def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
