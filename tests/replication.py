@@ -87,6 +87,17 @@ class Watched:
         """What a client is told: where the Sentinels are."""
         return [sentinel.address for sentinel in self.sentinels]
 
+    @property
+    def is_well(self) -> bool:
+        """Whether everything is as it was at the start."""
+        return self.replica.is_in_step and all(
+            each.takes_writes(self.master) and each.knows_the_replica for each in self.sentinels
+        )
+
+    def thaw(self) -> None:
+        for server in (self.master, self.replica, *self.sentinels):
+            server.thaw()
+
     def promote_the_replica(self) -> None:
         """Fail over, and return when every Sentinel says so and the old master is a replica."""
         self.sentinels[0].fail_over()

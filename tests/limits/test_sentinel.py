@@ -40,9 +40,30 @@ pytestmark = [
 
 
 @pytest.fixture
-def servers():
+def own_servers():
+    """Servers of the test's own, whose roles it may change."""
     with watched() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What keeps the servers behind `servers`; not for tests."""
+    with contextlib.ExitStack() as stack:
+        yield stack, []
+
+
+@pytest.fixture
+def servers(kept):
+    """Servers to be frozen for less than a Sentinel needs to notice, healthy and empty."""
+    stack, made = kept
+    if made:
+        made[-1].thaw()
+    if not made or not services.wait_until(lambda: made[-1].is_well, seconds=2.0):
+        stack.close()
+        made.append(stack.enter_context(watched()))
+    made[-1].master.flush()
+    return made[-1]
 
 
 def entry(backend, sentinels, **options):
@@ -242,27 +263,27 @@ def naming(port):
     )
 
 
-def test_a_failover(backend, servers):
+def test_a_failover(backend, own_servers):
     errors = import_module(f"{package_of(backend)}.exceptions")
-    with limit_for(backend, servers.addresses) as limit:
+    with limit_for(backend, own_servers.addresses) as limit:
         call(limit, put, "key", "value", budget=2.0)
-        servers.promote_the_replica()
+        own_servers.promote_the_replica()
         seen = [timed(call, limit, put, "key", "other", budget=2.0)[0] for _ in range(2)]
 
         # The connection to the demoted master refuses one write at most.
         assert seen[-1] is True, seen
         assert isinstance(seen[0], errors.ReadOnlyError | errors.ConnectionError) or seen[0] is True
-        assert b"other" in servers.replica.ask(b"GET :1:key\r\n", enough=b"\r\n")
+        assert b"other" in own_servers.replica.ask(b"GET :1:key\r\n", enough=b"\r\n")
 
 
-def test_a_failover_because_the_master_does_not_answer(backend, servers):
-    with limit_for(backend, servers.addresses) as limit:
+def test_a_failover_because_the_master_does_not_answer(backend, own_servers):
+    with limit_for(backend, own_servers.addresses) as limit:
         call(limit, put, "key", "value", budget=2.0)
-        servers.master.freeze()
+        own_servers.master.freeze()
 
         until_put(limit, seconds=services.PATIENCE)
 
-        assert any(each.takes_writes(servers.replica) for each in servers.sentinels)
+        assert any(each.takes_writes(own_servers.replica) for each in own_servers.sentinels)
 
 
 @pytest.mark.parametrize("socket_timeout", [None, 0.01], ids=["limit alone", "its own time-out"])
