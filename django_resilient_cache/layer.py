@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.core.cache import BaseCache
 
@@ -14,7 +14,7 @@ from django_resilient_cache.agent import agent
 from django_resilient_cache.bookkeeper import Bookkeeper
 from django_resilient_cache.guard import Guard
 from django_resilient_cache.interruption import interrupts
-from django_resilient_cache.ledger import Missed
+from django_resilient_cache.ledger import Due
 from django_resilient_cache.limits import abandoned_by
 from django_resilient_cache.limits.tasks import WithTheOrm
 from django_resilient_cache.outcome import REJECTED, Kind, Outcome
@@ -30,8 +30,6 @@ REPAIR_IN_PASSING = 10
 
 #: Seconds that an open breaker whose time is up waits for a caller before the agent tries.
 PATIENCE = 1.0
-
-Due: TypeAlias = list[tuple[Hashable, Missed]]
 
 
 def _is_refused(error: Exception, operation: Callable[..., Outcome]) -> bool:
@@ -114,7 +112,7 @@ class Layer(Guard):
         if self.ledger.clear_due and not self._repair_clear():
             return False
         due = self.ledger.due(most)
-        batches: dict[Hashable, Due] = {}
+        batches: dict[Hashable, list[Due]] = {}
         for name, missed in due:
             # Any version that a key can be made with: it need not be hashable.
             like = (type(missed.version), str(missed.version))
@@ -218,14 +216,17 @@ class Layer(Guard):
         try:
             self.repair(REPAIR_IN_PASSING)
         except BaseException:
+            if operation is operations.missed:
+                operation, args = args
             if operation in changes.REPLACING or operation is operations.clear:
                 self._books.missed(operation, args)
             raise
 
     def _repair_clear(self) -> bool:
-        mark, call = self.ledger.mark, object()
-        self.ledger.begin()
-        self.ledger.expect_clear(call)
+        call = object()
+        mark = self.ledger.repairing_clear(call)
+        if not mark:
+            return True
         try:
             outcome = self._make_up(call, operations.clear, ())
         except Exception as error:
@@ -240,11 +241,13 @@ class Layer(Guard):
         self._books.once_committed(lambda: self.ledger.cleared(mark))
         return True
 
-    def _repair_batch(self, batch: Due) -> bool:
+    def _repair_batch(self, batch: list[Due]) -> bool:
         """Delete these, all of one version, in one call; return whether the layer could be asked."""
-        keys = [missed.key for _, missed in batch]
         call = object()
-        self.ledger.expect(((name, missed.key, missed.version) for name, missed in batch), call)
+        batch = self.ledger.repairing(batch, call)
+        if not batch:
+            return True
+        keys = [missed.key for _, missed in batch]
         try:
             outcome = self._make_up(call, operations.delete_many, (keys, batch[0][1].version))
         except Exception as error:

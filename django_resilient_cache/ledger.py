@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
 from django_resilient_cache.late import Entry, LateCalls
 
@@ -35,6 +35,10 @@ class Missed:
     server may hold a call and make it whenever it goes on."""
     number: int
     """The ledger's `mark` when it was made."""
+
+
+#: A key's name, and its note.
+Due: TypeAlias = tuple[Hashable, Missed]
 
 
 class Ledger:
@@ -203,6 +207,19 @@ class Ledger:
         """Whether a missed clear() is to be made up for."""
         return bool(self._missed_clear)
 
+    def repairing_clear(self, call: object) -> int:
+        """Expect `call`, which makes up for a missed clear(); return the mark at which it begins.
+
+        0: none is missed any more, and what was won since must not be cleared.
+        """
+        with self._lock:
+            if not self._missed_clear:
+                return 0
+            mark = self.mark
+            self.begin()
+            self.expect_clear(call)
+        return mark
+
     def give_up_clear(self, mark: int) -> None:
         """Note that a clear() from before `mark` cannot be made up for: the layer has none."""
         with self._lock:
@@ -210,10 +227,10 @@ class Ledger:
                 self._missed_clear = 0
             self._settle()
 
-    def due(self, most: int) -> list[tuple[Hashable, Missed]]:
+    def due(self, most: int) -> list[Due]:
         """Return up to `most` entries to repair; those past their time are dropped on the way."""
         now = self._clock()
-        found: list[tuple[Hashable, Missed]] = []
+        found: list[Due] = []
         over: list[Hashable] = []
         with self._lock:
             self._stop_waiting()
@@ -231,6 +248,20 @@ class Ledger:
             self._settle()
         return found
 
+    def repairing(self, entries: Iterable[Due], call: object) -> list[Due]:
+        """Expect `call`, which deletes these; return those of them that are still to be deleted.
+
+        Not those that were made up for since they were due: what was won there meanwhile is valid.
+        """
+        with self._lock:
+            left = [
+                (name, missed)
+                for name, missed in entries
+                if self._missed.get(name) is missed and name not in self._late
+            ]
+            self.expect(((name, missed.key, missed.version) for name, missed in left), call)
+        return left
+
     def expire(self) -> None:
         """Drop the entries that are past their time."""
         now = self._clock()
@@ -241,7 +272,7 @@ class Ledger:
                     del self._missed[name]
             self._settle()
 
-    def repaired(self, entries: Iterable[tuple[Hashable, Missed]]) -> None:
+    def repaired(self, entries: Iterable[Due]) -> None:
         """Note that these were deleted in the layer; one that was missed again stays."""
         with self._lock:
             for name, missed in entries:

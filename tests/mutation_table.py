@@ -379,15 +379,22 @@ def _repair() -> Iterator[Mutation]:
     yield _one(
         "decided-during-a-repair",
         "nothing is decided on a key while its repair is under way",
-        "layer.py",
-        "        self.ledger.expect(((name, missed.key, missed.version) for name, missed in batch), call)\n",
+        "ledger.py",
+        "            self.expect(((name, missed.key, missed.version) for name, missed in left), call)\n",
         "",
     )
     yield _one(
         "decided-during-a-repaired-clear",
         "nor on any while a missed clear() is being made up for",
-        "layer.py",
-        "        self.ledger.expect_clear(call)\n",
+        "ledger.py",
+        "            self.expect_clear(call)\n        return mark",
+        "        return mark",
+    )
+    yield _one(
+        "repair-of-what-is-made-up-for",
+        "a repair leaves alone what was made up for since it was due",
+        "ledger.py",
+        "                if self._missed.get(name) is missed and name not in self._late\n",
         "",
     )
     yield _one(

@@ -583,6 +583,46 @@ def test_a_repair_keeps_what_succeeded(stage):
     assert stage.layer("authority").ledger.trusted
 
 
+def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(stage):
+    """It may come to a key when that was deleted by somebody else, and is a lock now."""
+    stage.cache.set("a", "old", version=1)
+    stage.cache.set("a", "old", version=2)
+    stage.layer("authority").breaker.force_open()
+    stage.cache.delete("a", version=1)
+    stage.cache.delete("a", version=2)
+    stage.layer("authority").breaker.reset()
+
+    def meanwhile() -> None:
+        stage.cache.delete("a", version=2)
+        assert stage.cache.add("a", "lock", version=2)
+
+    stage.during("authority", "before", meanwhile)
+    stage.tick()
+    assert stage.behind("authority").get("a", version=1) is None
+    assert stage.behind("authority").get("a", version=2) == "lock"
+    assert stage.layer("authority").ledger.trusted
+
+
+def test_a_missed_clear_is_not_made_up_for_twice(stage, monkeypatch):
+    """Another thread may have cleared it since the repair looked, and won a lock."""
+    stage.cache.set("a", "old")
+    stage.refuse("authority")
+    stage.cache.clear()
+    stage.heal("authority")
+    layer = stage.layer("authority")
+    repair_clear = type(layer)._repair_clear
+
+    def late(self):
+        stage.cache.clear()
+        assert stage.cache.add("a", "lock")
+        return repair_clear(self)
+
+    monkeypatch.setattr(type(layer), "_repair_clear", late)
+    stage.tick()
+    assert stage.cache.get("a") == "lock"
+    assert layer.ledger.trusted
+
+
 def test_a_repair_deletes_and_never_sets(stage):
     miss(stage, "a", "b")
     calls = faults("authority").calls
