@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from django.core.cache import BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.db import connections, router
 
 from django_resilient_cache import changes, operations, ttl
@@ -140,11 +141,13 @@ class Bookkeeper:
         if self._longest is None:
             return
         for timeout in changes.timeouts(operation, args):
-            if timeout is None:
+            if timeout is DEFAULT_TIMEOUT:
+                continue
+            seconds = timeout if isinstance(timeout, int | float) else _seconds(timeout)
+            if seconds is None:
                 self._longest = None
                 return
-            if isinstance(timeout, int | float) and timeout > self._longest:
-                self._longest = timeout
+            self._longest = max(self._longest, seconds)
 
     def entries(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> list[Entry]:
         """Return what this call changes."""
@@ -192,3 +195,11 @@ class Bookkeeper:
         if self._template is None:
             self._template = own_instance(self._alias)
         return self._template
+
+
+def _seconds(timeout: Any) -> float | None:
+    """Return a timeout that is None, or of a type that a backend may take: a Decimal, say."""
+    try:
+        return float(timeout)
+    except (TypeError, ValueError):
+        return None

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from django_resilient_cache.agent import agent
 from django_resilient_cache.layer import PATIENCE, REPAIR_BATCH, REPAIR_IN_PASSING, Layer
 from django_resilient_cache.outcome import Kind, Outcome
 from django_resilient_cache.testing import faults
-from tests.stage import TIMEOUT, Interrupted, Stage, staged
+from tests.stage import TIMEOUT, Interrupted, Stage, WholeSeconds, staged
 
 
 @pytest.fixture
@@ -527,6 +528,19 @@ def test_also_if_it_is_not_known_whether_it_was_used(stage, write, fault):
     stage.clock.forward(1e9)
     stage.tick()
     assert held(stage, "b") == ["b"]
+
+
+@pytest.mark.parametrize("timeout", [Decimal(1000), "1000"], ids=["decimal", "string"])
+def test_whatever_a_timeout_is_as_long_as_the_layer_takes_it(timeout):
+    with staged("authority", behind=WholeSeconds) as stage:
+        stage.cache.set("a", "old", timeout=timeout)
+        stage.layer("authority").breaker.force_open()
+        stage.cache.delete("a")
+        stage.clock.forward(999)
+        stage.tick()
+        stage.layer("authority").breaker.reset()
+        assert stage.behind("authority").get("a", version=1) == "old"
+        assert stage.cache.get("a") is None
 
 
 def test_or_backfilled():
