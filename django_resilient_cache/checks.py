@@ -103,11 +103,11 @@ def check_rehearsals(app_configs: object, **kwargs: Any) -> list[checks.CheckMes
         Problem(
             "resilient_cache.W010",
             setting_path(alias, "BACKEND"),
-            f"is {conf.show(entry['BACKEND'])}, which fails on demand: it is for rehearsals.",
+            f"is {conf.show(backend)}, which fails on demand: it is for rehearsals.",
             "Write the backend itself; keep this one in the settings of tests.",
         )
-        for alias, entry in settings.CACHES.items()
-        if str(entry.get("BACKEND")).startswith(_FOR_REHEARSALS)
+        for alias, backend in conf.backends().items()
+        if backend.startswith(_FOR_REHEARSALS)
     )
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "ControlConfig",
     "LayerConfig",
     "Problem",
+    "backends",
     "chain_aliases",
     "chain_config",
     "chain_problems",
@@ -150,6 +151,11 @@ def unused_aliases() -> list[str]:
     return [
         alias for alias, entry in _caches().items() if "RESILIENCE" in entry if alias not in used
     ]
+
+
+def backends() -> dict[str, str]:
+    """Return each alias with its BACKEND as written."""
+    return {alias: str(entry.get("BACKEND")) for alias, entry in _caches().items()}
 
 
 def _caches() -> Mapping[str, Mapping[str, Any]]:

@@ -327,6 +327,8 @@ def test_ctrl_c_ends_the_watching_with_success(staffed: Site):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 90, 0, 0))
     environment = {**staffed.environment, "TERM": "xterm"}
     del environment["COLUMNS"]
+    # A shell's background job ignores Ctrl-C, and hands that down.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         staffed.command("--watch"),
         env=environment,
@@ -335,6 +337,7 @@ def test_ctrl_c_ends_the_watching_with_success(staffed: Site):
         stderr=theirs,
         start_new_session=True,
     )
+    signal.signal(signal.SIGINT, before)
     os.close(theirs)
     try:
         seen = read_until(ours, lambda text: text.count("\x1b[H") >= 3)
