@@ -23,6 +23,7 @@ from django_resilient_cache.limits import Expired, NoPlace
 from django_resilient_cache.limits.choice import make_limit
 
 _PREFIX = "resilient-cache-"
+_DIGEST = 12
 
 #: Limit of one call to an alias in seconds, where less is not left anyway.
 CALL_SECONDS = 2.0
@@ -170,16 +171,20 @@ class _Files(FileBasedCache):
 def private_path(config: ControlConfig) -> Path:
     """Return the private directory of this user, project and settings module."""
     identity = f"{config.path}\0{config.settings_module}"
-    digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:12]
+    digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:_DIGEST]
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", config.settings_module)[:40] or "no-settings"
     name = f"{_PREFIX}{_user_id()}-{readable}-{digest}"
     return Path(tempfile.gettempdir()) / name
 
 
 def others_in_use(config: ControlConfig) -> list[str]:
-    """Return the private directories here where workers of other users or settings meet now."""
+    """Return the private directories here where workers of other users or settings meet now.
+
+    Those of the same settings come first.
+    """
     mine, found = private_path(config), []
-    for path in sorted(mine.parent.glob(f"{_PREFIX}*")):
+    ours, everybody = mine.name[-_DIGEST:], mine.parent.glob(f"{_PREFIX}*")
+    for path in sorted(everybody, key=lambda path: (not path.name.endswith(ours), path)):
         with suppress(OSError):
             status = path.lstat()
             recent = time.time() - status.st_mtime < _IN_USE

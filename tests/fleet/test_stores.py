@@ -80,15 +80,17 @@ class TestDirectory:
 
     def test_those_of_others_are_found_while_they_are_in_use(self, temporary):
         mine = private_path(config())
-        other = temporary / "resilient-cache-33-shop.settings-0a422f14786c"
+        same = mine.with_name(f"resilient-cache-33-shop.settings-{mine.name[-12:]}")
+        other = temporary / "resilient-cache-32-shop.settings-0a422f14786c"
         idle = temporary / "resilient-cache-33-shop.settings-of-yesterday"
-        for path in (mine, other, idle):
+        for path in (mine, same, other, idle):
             path.mkdir()
         os.utime(idle, (0, time.time() - 3600))
         (temporary / "resilient-cache-file").touch()
         (temporary / "resilient-cache-link").symlink_to(other)
-        (found,) = others_in_use(config())
-        assert found.startswith(f"{other} (of ")
+        first, second = others_in_use(config())
+        assert first.startswith(f"{same} (of ")
+        assert second.startswith(f"{other} (of ")
 
     def refused(self, match: str) -> None:
         for use in (
