@@ -15,6 +15,14 @@ def gunicorn(workers: int, *options: str) -> list[str]:
     ]
 
 
+def uvicorn(workers: int) -> list[str]:
+    """The command of a uvicorn with so many workers."""
+    return [
+        *("uvicorn", "tests.processes.asgi:application", "--log-level", "warning"),
+        *("--host", HOST, "--port", "PORT", "--workers", str(workers)),
+    ]
+
+
 def celery(*options: str) -> list[str]:
     """The command of a Celery with two children."""
     return [

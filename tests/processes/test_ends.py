@@ -10,7 +10,7 @@ import pytest
 
 from tests import services
 from tests.processes.boards import on_valkey
-from tests.processes.commands import celery, gunicorn
+from tests.processes.commands import celery, gunicorn, uvicorn
 from tests.processes.running import ATTEMPTS, PATIENCE, Site, Use, live
 
 if TYPE_CHECKING:
@@ -48,7 +48,15 @@ def worker(site: Site, page: str) -> Started:
 
 
 def web(site: Site, page: str) -> Started:
-    server = site.serve(*gunicorn(2, "--worker-class", "sync"))
+    return served(site, page, gunicorn(2, "--worker-class", "sync"))
+
+
+def asgi(site: Site, page: str) -> Started:
+    return served(site, page, uvicorn(2))
+
+
+def served(site: Site, page: str, command: list[str]) -> Started:
+    server = site.serve(*command)
     return server.process, {use.pid for use in server.first_uses(2, page)}
 
 
@@ -65,7 +73,8 @@ def queue(site: Site, page: str) -> Started:
 
 
 @pytest.mark.parametrize(
-    ("package", "start"), [("django", worker), ("gunicorn", web), ("celery", queue)]
+    ("package", "start"),
+    [("django", worker), ("gunicorn", web), ("uvicorn", asgi), ("celery", queue)],
 )
 def test_a_process_ends_though_the_board_hangs(site, board, needs, package, start):
     """In a moment; where others need longer by themselves, in hardly more than that."""

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import services
-from tests.processes.commands import celery, gunicorn
+from tests.processes.commands import celery, gunicorn, uvicorn
 from tests.processes.running import PATIENCE, Server, Site, Use, children_of, live, state_in
 from tests.services import wait_until
 
@@ -20,19 +19,14 @@ AT_MOST = 2.0
 #: Workers of each server.
 WORKERS = 2
 
-UVICORN = [
-    *("uvicorn", "tests.processes.asgi:application", "--log-level", "warning"),
-    *("--host", services.HOST, "--port", "PORT", "--workers", str(WORKERS)),
-]
-
 #: Which package it needs, what starts it, and the page that uses the cache.
 KINDS = {
     "sync": ("gunicorn", gunicorn(WORKERS, "--worker-class", "sync"), "use"),
     "gthread": ("gunicorn", gunicorn(WORKERS, "--worker-class", "gthread"), "use"),
     "gevent": ("gevent", gunicorn(WORKERS, "--worker-class", "gevent"), "use"),
     "preload": ("gunicorn", gunicorn(WORKERS, "--preload"), "use"),
-    "uvicorn": ("uvicorn", UVICORN, "use-async"),
-    "uvicorn's sync views": ("uvicorn", UVICORN, "use"),
+    "uvicorn": ("uvicorn", uvicorn(WORKERS), "use-async"),
+    "uvicorn's sync views": ("uvicorn", uvicorn(WORKERS), "use"),
 }
 
 
