@@ -15,12 +15,14 @@ import threading
 from collections import Counter
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.paths import HealthyPath
 
 #: Python 3.12 and later have it; types are checked as for 3.11.
 _monitoring: Any = getattr(sys, "monitoring", None)
+
+Function: TypeAlias = tuple[str, str]
 
 #: Calls of which the one with the fewest counts: what the surroundings add is not the path's.
 TRIES = 20
@@ -34,7 +36,12 @@ class _Counter:
 
         self._package = f"{Path(str(django_resilient_cache.__file__)).parent}{os.sep}"
         self._library = sysconfig.get_path("stdlib") + os.sep
-        self.by_function: Counter[str] = Counter()
+        #: By module, relative to where it is installed, and function.
+        self.by_function: Counter[Function] = Counter()
+
+    def _count(self, code: CodeType) -> None:
+        file = code.co_filename.removeprefix(self._package).removeprefix(self._library)
+        self.by_function[file, code.co_qualname] += 1
 
     def _is_counted(self, frame: FrameType) -> bool:
         file = frame.f_code.co_filename
@@ -65,7 +72,7 @@ class _Tracer(_Counter):
 
     def _runs(self, frame: FrameType, event: str, arg: object) -> Any:
         if event == "opcode":
-            self.by_function[frame.f_code.co_qualname] += 1
+            self._count(frame.f_code)
         return self._runs
 
 
@@ -86,31 +93,31 @@ class _Monitor(_Counter):
 
     def _runs(self, code: CodeType, offset: int) -> None:
         if threading.get_ident() == self._thread and self._is_counted(sys._getframe(1)):
-            self.by_function[code.co_qualname] += 1
+            self._count(code)
 
 
 _Counting = _Tracer if _monitoring is None else _Monitor
 
 
-def count(path: HealthyPath) -> Counter[str]:
+def count(path: HealthyPath) -> Counter[Function]:
     """Return how many bytecodes a call of this path runs in each function, once it is warm."""
     if path.asynchronous:
         return asyncio.run(_fewest_awaited(path))
     return min((_one(path) for _ in range(TRIES)), key=Counter.total)
 
 
-def _one(path: HealthyPath) -> Counter[str]:
+def _one(path: HealthyPath) -> Counter[Function]:
     path.prepare()
     with _Counting() as counter:
         path.call()
     return counter.by_function
 
 
-async def _fewest_awaited(path: HealthyPath) -> Counter[str]:
+async def _fewest_awaited(path: HealthyPath) -> Counter[Function]:
     return min([await _one_awaited(path) for _ in range(TRIES)], key=Counter.total)
 
 
-async def _one_awaited(path: HealthyPath) -> Counter[str]:
+async def _one_awaited(path: HealthyPath) -> Counter[Function]:
     path.prepare()
     with _Counting() as counter:
         await path.call()

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -33,7 +33,7 @@ class Verdict:
     """One path: what it takes, and what it may take (None: nobody has said)."""
 
     path: HealthyPath
-    by_function: Counter[str]
+    by_function: Counter[bytecodes.Function]
     budget: int | None
 
     @property
@@ -66,8 +66,7 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
     for verdict in verdicts:
         print(verdict)
         if options.where:
-            for function, part in verdict.by_function.most_common():
-                print(f"    {part:6}  {function}")
+            print(*where(verdict.by_function), sep="\n")
     if options.write:
         budgets[PYTHON] = {verdict.path.name: verdict.count for verdict in verdicts}
         BUDGETS.write_text(json.dumps(budgets, indent=2, sort_keys=True) + "\n", "utf-8")
@@ -82,6 +81,18 @@ def judged(budgets: Counts) -> list[Verdict]:
     """Count every path that runs in its caller's thread."""
     counted = [(path, bytecodes.count(path)) for path in paths()]
     return [Verdict(path, found, budgets.get(path.name)) for path, found in counted if found]
+
+
+def where(by_function: Counter[bytecodes.Function]) -> Iterator[str]:
+    """Return a line for each module, those that take most first."""
+    modules: Counter[str] = Counter()
+    for (module, _), part in by_function.items():
+        modules[module] += part
+    for module, total in modules.most_common():
+        functions = [
+            f"{name} {part}" for (file, name), part in by_function.most_common() if file == module
+        ]
+        yield f"    {total:6}  {module}: {', '.join(functions)}"
 
 
 def _parser() -> argparse.ArgumentParser:
