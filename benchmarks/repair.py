@@ -18,7 +18,7 @@ THREADS = 2
 PAUSE = 0.001
 
 #: Outages that a row goes through, unless it is to be quick.
-ROUNDS = 5
+ROUNDS = 3
 
 #: Keys of one call by which the outage's changes are made and prepared.
 BATCH = 1000
