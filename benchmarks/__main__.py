@@ -1,7 +1,8 @@
 """How fast the chain is.
 
 `python -m benchmarks` prints a table, `python -m benchmarks outage` draws a picture, and
-`python -m benchmarks instructions` counts what the healthy paths run.
+`python -m benchmarks instructions` counts what the healthy paths run, and `python -m benchmarks
+uvicorn` puts a site under load.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import drawing, instructions, outage
+from benchmarks import asgi, drawing, instructions, outage
 from benchmarks.report import (
     HEADINGS,
     PACKAGES,
@@ -37,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     first = arguments[0] if arguments else ""
-    command = {"outage": draw_outage, "instructions": instructions.command}.get(first, measure_rows)
+    commands = {
+        "outage": draw_outage,
+        "instructions": instructions.command,
+        "uvicorn": asgi.command,
+    }
+    command = commands.get(first, measure_rows)
     try:
         with Server() as healthy, Server() as frozen:
             return command(arguments, healthy, frozen)

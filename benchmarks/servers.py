@@ -26,9 +26,7 @@ class Server:
     """`with Server(): ...`; the port is known before, so that settings can name it."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: str | None = None
 
@@ -130,6 +128,13 @@ class Memcached(Server):
                 return connection.recv(16).startswith(b"VERSION")
         except OSError:
             return False
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def server_program() -> str:

@@ -112,6 +112,20 @@ def test_a_row_that_does_not_exist_is_named():
     assert "no such row: nearest-hid" in done.stderr
 
 
+def test_a_site_is_put_under_load(tmp_path):
+    pytest.importorskip("uvicorn")
+    file = tmp_path / "uvicorn.json"
+    printed = run("uvicorn", "--quick", "--way", "thread", "--json", file)
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["unit"] for row in rows] == ["x", "x", "x", "ms", "ms", "ms"]
+    for row in rows:
+        assert row["what"] in printed
+        assert row["figure"] > 0
+        assert row["met"] is (
+            None if row["goal"] is None else Goal(**row["goal"]).met(row["figure"])
+        )
+
+
 def test_an_outage_is_taken_through_its_phases_and_drawn(tmp_path):
     svg, figures = tmp_path / "outage.svg", tmp_path / "outage.json"
     run("outage", "--quick", "--svg", svg, "--json", figures)
