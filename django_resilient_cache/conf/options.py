@@ -119,7 +119,9 @@ class LayerOptions:
         STRATEGY, "How the limit is kept; `auto` picks what fits the client.", default="auto"
     )
     max_concurrency: int = _option(
-        COUNT, "Calls in flight at one time per process (`thread` strategy).", default=16
+        COUNT,
+        "Calls in flight at one time per process, on threads and from event loops; others queue.",
+        default=16,
     )
 
     def breaker_config(self) -> BreakerConfig:
