@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("still_agent")
 pytest.importorskip("django_redis")
 
 #: What a call may take beyond its end, on a busy machine; the servers hold their answers for seconds.
-GRACE = 0.2
+GRACE = 1.0
 
 Call = Callable[[Any], Coroutine[Any, Any, Any]]
 

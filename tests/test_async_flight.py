@@ -80,8 +80,10 @@ def waiters() -> int:
 
 async def begun(compute: Slow, *calls: Any) -> list[asyncio.Task[Any]]:
     """The tasks of these calls, the first of which computes and the others wait for."""
-    tasks = [asyncio.create_task(call) for call in calls]
-    await until(lambda: compute.started and waiters() >= len(tasks) - 1)
+    tasks = [asyncio.create_task(calls[0])]
+    await until(lambda: compute.started)
+    tasks += [asyncio.create_task(call) for call in calls[1:]]
+    await until(lambda: waiters() >= len(calls) - 1)
     return tasks
 
 

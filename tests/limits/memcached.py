@@ -45,8 +45,10 @@ def limit_for(location, **options):
     """A sockets limit for a Memcached under pymemcache."""
     with configured(PYMEMCACHE, location, **options):
         limit = SocketsLimit("default")
-        yield called(limit)
-        limit.close()
+        try:
+            yield called(limit)
+        finally:
+            limit.close()
 
 
 class UnixMemcached(services.MemcachedServer):

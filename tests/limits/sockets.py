@@ -53,8 +53,10 @@ def limit_for(backend, url, **options):
     cache = {"BACKEND": backend, "LOCATION": url, "OPTIONS": options}
     with override_settings(CACHES={"default": cache}):
         limit = SocketsLimit("default")
-        yield called(limit)
-        limit.close()
+        try:
+            yield called(limit)
+        finally:
+            limit.close()
 
 
 def package_of(backend):
