@@ -318,12 +318,13 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
                 server.thaw()
             time.sleep(random.uniform(0.001, 0.03))
 
-    with limit_for(backend, servers.addresses, SOCKET_TIMEOUT=socket_timeout) as limit:
-        for key in keys:
-            call(limit, put, key, f"value of {key}", budget=2.0)
+    with limit_for(backend, servers.addresses) as limit:
+        entries = {key: f"value of {key}" for key in keys}
+        limit.call(lambda raw: raw.set_many(entries), (), 5.0, trial=False)
         assert services.wait_until(
-            lambda: call(limit, get, keys[-1], budget=2.0) == f"value of {keys[-1]}"
+            lambda: limit.call(lambda raw: raw.get_many(keys), (), 5.0, trial=False) == entries
         )
+    with limit_for(backend, servers.addresses, SOCKET_TIMEOUT=socket_timeout) as limit:
         threads = [threading.Thread(target=ask) for _ in range(5)]
         threads.append(threading.Thread(target=stutter))
         for thread in threads:
