@@ -74,9 +74,15 @@ class BreakerAdmin(Base):
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         given = request.GET.get("given", "")
-        page = look(control, unpacked(given))
-        context = {"page": page, "given": given, "legend": words.legend(), **(extra_context or {})}
-        template = "live.html" if "fragment" in request.GET else "change_list.html"
+        fragment = "fragment" in request.GET
+        context = {
+            "page": look(control, unpacked(given), request.GET.getlist("worker")),
+            "given": given,
+            "fragment": fragment,
+            "legend": words.legend(),
+            **(extra_context or {}),
+        }
+        template = "live.html" if fragment else "change_list.html"
         return self._respond(request, template, context)
 
     def confirm_view(self, request: HttpRequest) -> HttpResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
@@ -21,6 +21,9 @@ from django_resilient_cache.fleet.view import Fleet
 
 #: Seconds between two looks: at rest, while an order is on its way, and at a board that is away.
 AT_REST, ON_ITS_WAY, AWAY = 3, 1, 15
+
+#: With each so many workers more, the page looks less often: what a look takes grows with them.
+MANY = 200
 
 #: What may be wrong with a board, rather than with this page.
 NO_BOARD = (ResilientCacheError, ImproperlyConfigured)
@@ -56,8 +59,13 @@ class Page:
         return len(self.workers) - self.live
 
 
-def look(make_control: Callable[[], Control], orders: Sequence[Order] = ()) -> Page:
-    """Look at the board once: at the fleet, and at how far `orders` have got."""
+def look(
+    make_control: Callable[[], Control], orders: Sequence[Order] = (), asked: Collection[str] = ()
+) -> Page:
+    """Look at the board once: at the fleet, and at how far `orders` have got.
+
+    `asked`: ids of workers to be shown with all that they say.
+    """
     now = time.time()
     try:
         control = make_control()
@@ -65,10 +73,10 @@ def look(make_control: Callable[[], Control], orders: Sequence[Order] = ()) -> P
         got = progress_rows(control.progress(orders)) if orders else ()
     except NO_BOARD as error:
         return _without_board(error, now)
-    return _page(fleet, got, now)
+    return _page(fleet, got, asked, now)
 
 
-def _page(fleet: Fleet, got: tuple[ProgressRow, ...], now: float) -> Page:
+def _page(fleet: Fleet, got: tuple[ProgressRow, ...], asked: Collection[str], now: float) -> Page:
     aliases = alias_rows(fleet, now)
     verdict, *others = troubles.found(aliases, fleet)
     on_its_way = any(not row.complete for row in got)
@@ -77,12 +85,12 @@ def _page(fleet: Fleet, got: tuple[ProgressRow, ...], now: float) -> Page:
         others=tuple(others),
         rows=aliases,
         chains=chain_rows(aliases),
-        workers=worker_rows(fleet.workers, now),
+        workers=worker_rows(fleet.workers, now, asked),
         live=len(fleet.live),
         progress=got,
         board=masked_in_prose(fleet.board),
         at=words.moment(now, now),
-        refresh=ON_ITS_WAY if on_its_way else AT_REST,
+        refresh=(ON_ITS_WAY if on_its_way else AT_REST) * (1 + len(fleet.workers) // MANY),
         known=True,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
@@ -12,6 +12,10 @@ from django_resilient_cache.admin.rows import anchor, is_trouble, suspect_left, 
 from django_resilient_cache.admin.words import Moment, Shape
 from django_resilient_cache.fleet.orders import Order
 from django_resilient_cache.fleet.view import Change, LayerView, Worker
+
+#: Up to so many workers, the page has everything that each of them says; of more, it has that of
+#: those alone that a reader has opened: else a page of 200 were megabytes, every few seconds.
+FEW = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,35 +50,62 @@ class ChangeRow:
 class WorkerRow:
     """One process."""
 
+    id: str
     anchor: str
     name: str
     program: str
     started: Moment | None
     stale: bool
+    used: bool
+    """Whether it has used any layer."""
+    troubled: tuple[tuple[str, Shape], ...]
+    """The layers that are not simply at work."""
+    asked: bool
+    """Whether the reader has asked for this one."""
+    inside: Inside | None
+    """What it says; None: it is not on the page, see `FEW`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inside:
+    """What one process says."""
+
     layers: tuple[LayerRow, ...]
     changes: tuple[ChangeRow, ...]
     """Of all its layers, the newest first."""
 
-    @property
-    def troubled(self) -> tuple[LayerRow, ...]:
-        """The layers that are not simply at work."""
-        return tuple(layer for layer in self.layers if is_trouble(layer.view.state))
+
+def worker_rows(
+    workers: Sequence[Worker], now: float, asked: Collection[str] = ()
+) -> tuple[WorkerRow, ...]:
+    """Return a row for each worker, in the same order; `asked`: the ids of those to be opened."""
+    few = len(workers) <= FEW
+    return tuple(_worker(worker, now, asked=worker.id in asked, few=few) for worker in workers)
 
 
-def worker_rows(workers: Iterable[Worker], now: float) -> tuple[WorkerRow, ...]:
-    """Return a row for each worker, in the same order."""
-    return tuple(_worker(worker, now) for worker in workers)
-
-
-def _worker(worker: Worker, now: float) -> WorkerRow:
-    changes = [(alias, change) for alias, view in worker.layers.items() for change in view.changes]
-    changes.sort(key=lambda pair: pair[1].at, reverse=True)
+def _worker(worker: Worker, now: float, *, asked: bool, few: bool) -> WorkerRow:
     return WorkerRow(
+        id=worker.id,
         anchor=anchor("worker", worker.id),
         name=worker.name,
         program=worker.program,
         started=words.moment(worker.started, now),
         stale=worker.stale,
+        used=bool(worker.layers),
+        troubled=tuple(
+            (alias, words.shape(view.state))
+            for alias, view in worker.layers.items()
+            if is_trouble(view.state)
+        ),
+        asked=asked,
+        inside=_inside(worker, now) if asked or few else None,
+    )
+
+
+def _inside(worker: Worker, now: float) -> Inside:
+    changes = [(alias, change) for alias, view in worker.layers.items() for change in view.changes]
+    changes.sort(key=lambda pair: pair[1].at, reverse=True)
+    return Inside(
         layers=tuple(_layer(alias, view, now) for alias, view in worker.layers.items()),
         changes=tuple(_change(alias, change, now) for alias, change in changes),
     )

@@ -80,6 +80,36 @@ def test_workers_in_details_with_their_transitions(viewer: Client, control: Fake
     assert "all closed" in page[page.index('<details id="worker-id2"') :]
 
 
+def test_of_many_workers_only_those_that_are_opened_say_everything(
+    viewer: Client, control: FakeControl
+):
+    """Else a page of hundreds were megabytes, every few seconds."""
+    control.seen = fleet(*(worker(number, redis=broken(rejected=number)) for number in range(13)))
+    assert "Rejected" not in html(viewer)
+    part = html(viewer, "?fragment=1&worker=id7")
+    details = part[part.index('<details id="worker-id7"') :].partition("</details>")[0]
+    assert re.findall(r"Rejected</dt><dd>(\d+)", part) == ["7"]
+    assert "Rejected" in details
+    assert "open" not in details.partition(">")[0], "the script knows better what is open"
+    assert text(part).count("web1/47") == 13
+    assert text(part).count("Show what it says") == 12
+
+
+def test_without_a_script_a_link_opens_one_of_many(viewer: Client, control: FakeControl):
+    control.seen = fleet(*(worker(number, redis=broken(rejected=number)) for number in range(13)))
+    (link,) = re.findall(r'href="([^"]*worker=id7[^"]*)"', html(viewer, ""))
+    assert link == f"{PAGE}?worker=id7#worker-id7"
+    page = viewer.get(link).content.decode()
+    details = page[page.index('<details id="worker-id7"') :].partition("</details>")[0]
+    assert details.partition(">")[0].endswith(" open")
+    assert "Rejected" in details
+
+
+def test_many_workers_are_looked_at_less_often(viewer: Client, control: FakeControl):
+    control.seen = fleet(*(worker(number, redis=layer()) for number in range(200)))
+    assert 'data-refresh="6"' in html(viewer)
+
+
 def test_transitions_of_all_layers_the_newest_first(viewer: Client, control: FakeControl):
     from django_resilient_cache.fleet.view import Change
 

@@ -38,7 +38,9 @@ operator.user_permissions.set(rights.values())
 class Site:
     """A site that runs; `url` is its front."""
 
-    def __init__(self, directory: Path, valkey: services.ValkeyServer, board: str = "") -> None:
+    def __init__(
+        self, directory: Path, valkey: services.ValkeyServer, board: str = "", *, many: bool = False
+    ) -> None:
         self.valkey = valkey
         self.directory = directory
         self.port = services.free_port()
@@ -54,6 +56,7 @@ class Site:
             "SITE_DATABASE": str(directory / "db.sqlite3"),
             "SITE_VALKEY": valkey.url,
             "SITE_BOARD": board,
+            "SITE_MANY": "yes" if many else "",
             "TMPDIR": str(directory),  # a board of its own
         }
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -128,10 +131,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(directory: Path, board: str = "") -> Iterator[Site]:
-    """A site with a Valkey of its own."""
+def site(directory: Path, board: str = "", *, many: bool = False) -> Iterator[Site]:
+    """A site with a Valkey of its own; `many`: its workers are taken for many by the page."""
     with services.valkey_server() as valkey:
-        running = Site(directory, valkey, board)
+        running = Site(directory, valkey, board, many=many)
         try:
             running.start()
             yield running

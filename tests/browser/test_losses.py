@@ -34,9 +34,29 @@ def running(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, board: services.ValkeyServer
 ) -> Iterator[Site]:
     """A site whose workers meet in an alias, on that server."""
-    with site(tmp_path_factory.mktemp("site"), board=board.url) as started:
+    with site(tmp_path_factory.mktemp("site"), board=board.url, many=True) as started:
         yield started
         board.thaw()
+
+
+def test_what_one_of_many_workers_says_is_fetched_when_it_is_opened(running: Site, visit: Visit):
+    page = visit("val")
+    first, second = (
+        page.locator("details.rc-worker").nth(0),
+        page.locator("details.rc-worker").nth(1),
+    )
+    expect(first).not_to_contain_text("Rejected")
+    page.get_by_role("button", name="Pause refreshing").click()
+    first.locator("summary").click()
+    expect(first).to_contain_text("Rejected")
+    second.locator("summary").click()
+    expect(second).to_contain_text("Rejected")
+    expect(first).to_contain_text("Rejected")
+    first.locator("summary").click()
+    page.get_by_role("button", name="Refresh by itself").click()
+    expect(first).not_to_contain_text("Rejected")
+    expect(second).to_contain_text("Rejected")
+    expect(first).not_to_have_attribute("open", "")
 
 
 def test_a_killed_worker_is_shown_stale(running: Site, visit: Visit):

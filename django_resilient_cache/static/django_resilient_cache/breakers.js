@@ -13,6 +13,7 @@
     let failures = 0;
     let timer = null;
     let busy = false;
+    let again = false; // asked for while busy
 
     function merge(old, fresh) {
         for (const { name } of [...old.attributes]) {
@@ -97,6 +98,7 @@
 
     async function refresh() {
         if (busy) {
+            again = true;
             return;
         }
         busy = true;
@@ -104,6 +106,10 @@
             const address = new URL(window.location.href);
             address.searchParams.set('fragment', '1');
             address.hash = '';
+            address.searchParams.delete('worker');
+            for (const { dataset } of live.querySelectorAll('details[open][data-worker]')) {
+                address.searchParams.append('worker', dataset.worker);
+            }
             const answer = await fetch(address, {
                 credentials: 'same-origin',
                 signal: AbortSignal.timeout(PATIENCE * 1000),
@@ -129,6 +135,10 @@
             busy = false;
             showPause();
             plan();
+            if (again && !failures) {
+                refresh();
+            }
+            again = false;
         }
     }
 
@@ -141,6 +151,12 @@
         showPause();
         plan();
     });
+    // Of many workers, what they say is on the page only while it is seen.
+    live.addEventListener('toggle', (event) => {
+        if (event.target.open && event.target.querySelector('.rc-fetch')) {
+            refresh();
+        }
+    }, true);
     document.addEventListener('visibilitychange', () => {
         if (document.hidden || paused) {
             clearTimeout(timer);
