@@ -45,7 +45,8 @@ def text(value: object) -> str:
 
 def one_line(value: str) -> str:
     """Return a text as it may be logged: no line breaks, no control characters, not too long."""
-    return "".join(c if c.isprintable() else " " for c in value[:LONGEST_TEXT])
+    cut = value[:LONGEST_TEXT]
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else " " for c in cut)
 
 
 def number(value: object) -> float:
