@@ -47,7 +47,7 @@ def broken_rules(without: Window, frozen: Window) -> Iterator[str]:
     if percentile(frozen.own_lags, 0.99) > 0.02:
         yield f"the event loop was late by {percentile(frozen.own_lags, 0.99):.3f} s"
     held_up = sum(seconds for seconds in frozen.own_lags if seconds > LIMIT / 2)
-    if held_up > 2.5 * LIMIT:  # half of what the five calls take that open the breaker
+    if held_up > 4 * LIMIT:  # five calls open the breaker
         yield f"the event loop was held up for {held_up:.3f} s"
 
 
