@@ -106,12 +106,13 @@ class Site:
             env={
                 **os.environ,
                 "SITE_WAY": self.way,
-                "SITE_REDIS": self.redis.url(),
+                "SITE_REDIS": f"redis://{HOST}:{self.redis.port}",
                 "SITE_LIMIT": str(LIMIT),
             },
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            start_new_session=True,  # Linux shares the processor out by sessions
         )
         try:
             self._wait()
@@ -141,7 +142,10 @@ class Site:
         path = f"/page/{alias}/{pause}"
         command = ("benchmarks.asgi_load", str(self._port), path, str(self.connections))
         with subprocess.Popen(
-            [sys.executable, "-m", *command, str(WARM + seconds)], cwd=ROOT, stdout=subprocess.PIPE
+            [sys.executable, "-m", *command, str(WARM + seconds)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         ) as load:
             assert load.stdout is not None
             load.stdout.readline()  # it begins

@@ -43,10 +43,8 @@ CHAIN = "django_resilient_cache.backend.ResilientCache"
 
 
 def _caches() -> dict[str, dict[str, Any]]:
-    redis = {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": os.environ["SITE_REDIS"],
-    }
+    url = os.environ["SITE_REDIS"]
+    redis = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": f"{url}/0"}
     guard: dict[str, Any] = {"OPERATION_TIMEOUT": float(os.environ["SITE_LIMIT"])}
     if os.environ["SITE_WAY"] == "thread":
         guard["TIMEOUT_STRATEGY"] = "thread"
@@ -54,10 +52,11 @@ def _caches() -> dict[str, dict[str, Any]]:
         "default": {"BACKEND": CHAIN, "LOCATION": ["memory", "redis"]},
         "without": {"BACKEND": CHAIN, "LOCATION": ["other_memory"]},
         "one_layer": {"BACKEND": CHAIN, "LOCATION": ["redis"]},
-        # redis-py's own maximum of connections (100) makes requests fail here.
+        # redis-py's own maximum of connections (100) makes requests fail here.  A database of its
+        # own, because django-redis shares pools between aliases of one URL.
         "bare": {
             **redis,
-            "KEY_PREFIX": "bare",
+            "LOCATION": f"{url}/1",
             "OPTIONS": {"CONNECTION_POOL_KWARGS": {"max_connections": 1000}},
         },
         "redis": {**redis, "RESILIENCE": guard},
