@@ -125,6 +125,9 @@ class StagedLimit:
         self._stage.meanwhile(self._alias, "after")
         return outcome
 
+    async def acall(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
+        return self.call(operation, args, budget, trial=trial)
+
     def _troubled(self, fault: str, operation: Any, args: Any) -> Any:
         name = operation.__name__
         if fault in ("lose", "answer late", "cancel after", "take some"):
@@ -193,6 +196,26 @@ class StagedLayer(Layer):
         if self.direct:
             self.stage.meanwhile(self.alias, "after")
         return outcome
+
+    async def aexecute(self, operation: Any, args: Any) -> Outcome:
+        if operation is operations.missed:
+            return self.execute(None, operation, args)
+        watch = self.stage.watch
+        began = watch.begins(self.alias, operation, args)
+        try:
+            outcome = await super().aexecute(operation, args)
+        except Exception:
+            raise  # the caller's own mistake, or an answer
+        except BaseException:
+            watch.ends(self.alias, operation, args, None, began)
+            raise
+        self.stage.ends.append((self.alias, operation.__name__, args, outcome))
+        watch.ends(self.alias, operation, args, outcome, began)
+        return outcome
+
+    async def aattempt(self, operation: Any, args: Any) -> Outcome:
+        self.stage.watch.asks(self.alias, operation, args)
+        return await super().aattempt(operation, args)
 
     def repair(self, most: int = 100) -> bool:
         stage = self.stage
@@ -333,7 +356,8 @@ class Stage:
         for alias in self.layers:
             config = conf.layer_config(alias)
             limit = DirectLimit(alias) if alias == "memory" else StagedLimit(self, alias)
-            layer = StagedLayer(config, limit, clock=self.clock)
+            awaited = limit if isinstance(limit, StagedLimit) else None
+            layer = StagedLayer(config, limit, awaited=awaited, clock=self.clock)
             layer.stage = self
             layer.breaker._rng = lambda: 0.5
             layer.ledger._capacity = self.capacity

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from django_resilient_cache import CircuitBreaker, State, deadline
 from django_resilient_cache.agent import agent
 from django_resilient_cache.late import LATE_SECONDS
+from tests.contract.api import Awaited, at_once
 from tests.property_model import DEFAULT, ENTRIES, KEYS, VERSIONS, Entry, Model
 from tests.property_process import (
     COMPUTATIONS,
@@ -82,14 +83,22 @@ class ChainMachine(Process, RuleBasedStateMachine):
         failures=st.sampled_from([3, 100]),
         eternal=st.booleans(),
         stalled=st.sampled_from([False, False, False, True]),
+        awaited=st.booleans(),
     )
     def begin(
-        self, shape: tuple[str, ...], eternal: bool, stalled: bool, failures: int, **more: Any
+        self,
+        shape: tuple[str, ...],
+        eternal: bool,
+        stalled: bool,
+        awaited: bool,
+        failures: int,
+        **more: Any,
     ) -> None:
+        stalled = stalled and not awaited  # tasks repair nothing in passing
         self.stage = Stage(*shape, behind=WholeSeconds, MAX_FAILURES=failures, **more)
         self.stage.__enter__()
         self.model = Model(self.stage, eternal=eternal, stalled=stalled)
-        self.cache = self.stage.cache
+        self.cache = Awaited(self.stage.cache, at_once) if awaited else self.stage.cache
         self.other = self.stage.behind(self.stage.authority)
         self.stalls = mock.patch.object(type(agent), "stalled", stalled)
         self.stalls.start()
