@@ -423,3 +423,32 @@ def test_a_crowd_that_gives_up_leaves_nothing_behind(cache: BaseCache) -> None:
         await leader
 
     run(main())
+
+
+def test_where_another_process_was_quicker_its_value_is_the_answer(cache: BaseCache) -> None:
+    def compute() -> str:
+        caches["real"].set("key", "theirs")
+        return "mine"
+
+    assert run(cache.aget_or_set("key", compute)) == "theirs"
+
+
+def test_a_change_while_the_value_is_written_is_not_undone(
+    cache: BaseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> Any:
+        asked: list[Any] = []
+        awaited: Any = type(registry.layer("far")._awaited)
+        acall = awaited.acall
+
+        async def noted(limit: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+            if operation.__name__ == "add" and not asked:
+                asked.append(operation)
+                await cache.adelete("key")
+            return await acall(limit, operation, *args, **kwargs)
+
+        monkeypatch.setattr(awaited, "acall", noted)
+        found = await cache.aget_or_set("key", lambda: "value")
+        return found, await cache.aget("key")
+
+    assert run(main()) == ("value", None)
