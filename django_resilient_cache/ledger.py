@@ -151,15 +151,17 @@ class Ledger:
             if late is None:
                 return
             self.mark += 1
-            until = 0.0 if deleted else self._until()
+            until = self._until()
             for name, entry in late.entries.items():
                 missed = self._missed.get(name)
-                if missed is not None:  # what began before this end does not take it back
+                if missed is None:
+                    if not (late.waited_for or deleted):
+                        self._note(entry, until)
+                    continue
+                if not deleted:  # what began before this end does not take it back
                     missed.number = self.mark
                     missed.until = max(missed.until, until)
-                    self._make_room(name)
-                elif not (late.waited_for or deleted):
-                    self._note(entry, until)
+                self._make_room(name)
             self._settle()
 
     def begin(self, names: Iterable[Hashable] | None = None) -> None:

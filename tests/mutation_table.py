@@ -395,7 +395,7 @@ def _repair() -> Iterator[Mutation]:
         "a repair leaves alone what was made up for since it was due",
         "ledger.py",
         "                if self._missed.get(name) is missed and name not in self._late\n",
-        "",
+        "                if name not in self._late\n",
     )
     yield _one(
         "given-up-repair-counts-as-ended",
@@ -428,12 +428,14 @@ def _repair() -> Iterator[Mutation]:
 
 
 def _late_calls() -> Iterator[Mutation]:
-    yield _one(
+    yield Mutation(
         "abandoned-call-does-not-keep-its-key",
         "a key is not repaired while a call that was given up may change it",
         "ledger.py",
-        "                if name in self._late:\n                    continue\n",
-        "",
+        (
+            ("                if name in self._late:\n                    continue\n", ""),
+            (" is missed and name not in self._late\n", " is missed\n"),
+        ),
     )
     yield _one(
         "change-ends-the-note-of-a-late-call",
@@ -506,8 +508,8 @@ def _late_calls() -> Iterator[Mutation]:
         "call-that-ends-after-all-is-not-missed",
         "one that ends after all is noted then",
         "ledger.py",
-        "                elif not (late.waited_for or deleted):\n",
-        "                elif False:\n",
+        "                    if not (late.waited_for or deleted):\n",
+        "                    if False:\n",
     )
     yield _one(
         "forget-keeps-late-calls",

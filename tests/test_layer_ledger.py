@@ -838,6 +838,20 @@ def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkey
     assert held(stage, "b") == ["b"]
 
 
+def test_what_it_leaves_behind_is_missed_whenever_it_is_ended(stage, monkeypatch):
+    """While it ends for one reason, another one comes."""
+    stage.cache.set("b", "old")
+    miss(stage, "a")
+    monkeypatch.setattr(type(agent), "stalled", True)
+    stage.interrupt("authority")
+    with pytest.raises(Interrupted):
+        stage.layer("authority").execute(
+            None, operations.missed, (operations.delete, ("b", stage.cache.version))
+        )
+    stage.heal("authority")
+    assert held(stage, "b") == ["b"]
+
+
 def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
     miss(stage, "a")
     agent.attend.reset_mock()  # type: ignore[attr-defined]
