@@ -1,52 +1,75 @@
-"""What each rule of coming back is worth: take one out, and the property test must fail.
+"""What each rule of coming back is worth: take one out, and a test must fail.
 
     python -m tests.mutations               # all, a line each; exit code 1 if one survives
     python -m tests.mutations NAME ...      # some of them
     python -m tests.mutations --list
 
-The rules and how each is taken out stand in tests/mutation_table.py.  Each mutant is a copy of the
-package with a few lines replaced; the property test runs on it in a process of its own.
+The rules and how each is taken out stand in tests/mutation_table.py.  First the whole package has
+to pass, then each mutant, a package with a few lines replaced, has to fail: the property test, or
+what the table names where the property test cannot see the rule.  Hypothesis draws the same
+examples each time, so that one run says what the next one will.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import importlib
+import io
+import itertools
 import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import find_spec, spec_from_file_location
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
-import django_resilient_cache
 from tests.mutation_table import MUTATIONS, Mutation
 
-PACKAGE = Path(django_resilient_cache.__file__).parent
-TESTS = Path(__file__).parent
+NAME = "django_resilient_cache"
+
+#: Examples of the property test that a mutant may survive: as many as the suite itself tries.
+EXAMPLES = 300
 
 #: Seconds after which a mutant counts as killed: it hangs where the whole package does not.
-PATIENCE = 600
+PATIENCE = 900
+
+#: What takes long to import, and is neither the package nor imports it.
+_HEAVY = (
+    *("hypothesis.stateful", "hypothesis.strategies", "pytest"),
+    *("django.core.cache.backends.locmem", "django.db.models", "django.urls"),
+)
+
+#: The whole package.
+NOTHING = Mutation("nothing", "nothing is taken out: all pass", "", ())
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the property test said of a mutant."""
+    """What the tests said of a mutant."""
 
     mutation: Mutation
     killed: bool
-    seconds: float
+    by: str
+    """The test that failed."""
     said: str
+    """Its message."""
+    seconds: float = 0.0
 
 
-def text_of(mutation: Mutation, package: Path = PACKAGE) -> str:
+def text_of(mutation: Mutation) -> str:
     """Return the mutated module; raises LookupError where the table does not fit the package."""
-    text = (package / mutation.module).read_text("utf-8")
+    text = _path(mutation).read_text("utf-8")
     for old, new in mutation.edits:
         if text.count(old) != 1:
             raise LookupError(
@@ -57,91 +80,190 @@ def text_of(mutation: Mutation, package: Path = PACKAGE) -> str:
     return text
 
 
-@contextmanager
-def mutant(mutation: Mutation) -> Iterator[Path]:
-    """A folder with the tests and a package that lacks the rule."""
-    text = text_of(mutation)
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        root = Path(name)
-        leave_out = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(PACKAGE, root / PACKAGE.name, ignore=leave_out)
-        (root / "tests").mkdir()
-        for path in TESTS.glob("*.py"):
-            shutil.copy(path, root / "tests")
-        shutil.copy(TESTS.parent / "pyproject.toml", root)
-        (root / PACKAGE.name / mutation.module).write_text(text, "utf-8")
-        yield root
+def _path(mutation: Mutation) -> Path:
+    spec = find_spec(NAME)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / mutation.module
 
 
-def put_to_the_test(mutation: Mutation, examples: int | None = None) -> Found:
-    """Run the property test on the mutant; `examples`: that many, other ones each time."""
-    began = time.monotonic()
-    environment = {**os.environ, "RESILIENT_CACHE_SHRINK": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("RESILIENT_CACHE_EXAMPLES", None)
-    environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    if examples is not None:
-        environment["RESILIENT_CACHE_EXAMPLES"] = str(examples)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    with mutant(mutation) as root:
-        environment["PYTHONPATH"] = str(root)
-        command = [sys.executable, "-m", "pytest", *options, "tests/test_property_chain.py"]
+class _Mutant(SourceFileLoader):
+    """Imports the one module that lacks the rule."""
+
+    def __init__(self, mutation: Mutation) -> None:
+        self.module = f"{NAME}.{mutation.module.removesuffix('.py').replace('/', '.')}"
+        super().__init__(self.module, str(_path(mutation)))
+        self._text = text_of(mutation)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return (
+            spec_from_file_location(fullname, self.path, loader=self)
+            if fullname == self.module
+            else None
+        )
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._text, self.path, "exec", dont_inherit=True)
+
+
+def put_to_the_test(mutation: Mutation, examples: int = EXAMPLES) -> Found:
+    """Let the tests loose on a mutant.  In a process of its own that has not imported the package."""
+    assert NAME not in sys.modules
+    if mutation.edits:
+        mutant: Any = _Mutant(mutation)
+        sys.meta_path.insert(0, mutant)
+        importlib.import_module(mutant.module)  # before pytest looks for modules its own way
+    if mutation.by:
+        return _unit_tests(mutation, [mutation.by])
+    found = _property_test(mutation, examples)
+    by = sorted({each.by for each in MUTATIONS} - {""})
+    return found if mutation.edits or found.killed or not by else _unit_tests(mutation, by)
+
+
+def _property_test(mutation: Mutation, examples: int) -> Found:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    importlib.import_module("django").setup()
+    test: Any = importlib.import_module("tests.test_property_chain")
+    hypothesis: Any = importlib.import_module("hypothesis")
+    for machine, case, most in (
+        (test.ChainMachine, test.TestChain, examples),
+        (test.HealthyMachine, test.TestHealthy, max(1, examples // 3)),
+    ):
+        number = _counted(machine)
+        case.settings = hypothesis.settings(
+            case.settings,
+            max_examples=most,
+            derandomize=True,
+            phases=[hypothesis.Phase.generate],
+        )
         try:
-            done = subprocess.run(
-                command,
-                cwd=root,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Found(mutation, killed=True, seconds=time.monotonic() - began, said="hangs")
-    said = _said(done.stdout)
-    if done.returncode != 0 and not said.startswith("AssertionError"):
-        raise RuntimeError(f"{mutation.name} is no mutant but a mistake:\n{done.stdout[-3000:]}")
-    return Found(mutation, done.returncode == 1, time.monotonic() - began, said)
+            case("runTest").runTest()
+        except AssertionError as error:
+            by = f"{machine.__name__}, example {number()}"
+            return Found(mutation, killed=True, by=by, said=str(error).partition("\n")[0])
+    return Found(mutation, killed=False, by="", said="")
 
 
-def _said(output: str) -> str:
-    """The first line of the error that ended the test."""
-    errors = re.findall(
-        r"^E  +(\S*(?:Error|Exception|Interrupted|Configured).*)$", output, re.MULTILINE
-    )
-    return errors[0] if errors else ""
+def _counted(machine: Any) -> Callable[[], int]:
+    """Count the examples of a machine; the last one is made twice, to be sure of its failure."""
+    count, init = itertools.count(), machine.__init__
+
+    @functools.wraps(init)  # Hypothesis draws by the signature, too
+    def counted(self: Any) -> None:
+        next(count)
+        init(self)
+
+    machine.__init__ = counted
+    return lambda: next(count) - 2  # and one more, which is none: only to see what there is to do
+
+
+def _unit_tests(mutation: Mutation, names: list[str]) -> Found:
+    pytest: Any = importlib.import_module("pytest")
+    said = io.StringIO()
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported already: Hypothesis
+    with contextlib.redirect_stdout(said):
+        end = pytest.main([*options, *names])
+    if end not in (0, 1):
+        raise RuntimeError(said.getvalue())
+    errors = [line[1:].strip() for line in said.getvalue().splitlines() if line.startswith("E ")]
+    return Found(mutation, killed=end == 1, by=" ".join(names), said=(errors or [""])[0])
+
+
+# Each in a process of its own, a few at a time
+
+
+@dataclass(slots=True)
+class _Trial:
+    mutation: Mutation
+    process: BaseProcess
+    began: float
+
+
+def tried(mutations: Sequence[Mutation], examples: int, jobs: int) -> Iterator[Found]:
+    """Put each to the test, `jobs` at a time; yield what was found in the order that it is."""
+    for name in _HEAVY:
+        importlib.import_module(name)
+    waiting, trials = deque(mutations), dict[Connection, _Trial]()
+    while waiting or trials:
+        while waiting and len(trials) < jobs:
+            _begin(waiting.popleft(), examples, trials)
+        for answer in wait(list(trials), timeout=1.0):
+            assert isinstance(answer, Connection)
+            trial = trials.pop(answer)
+            yield _found(trial, answer)
+            trial.process.join()
+        for trial in trials.values():
+            if trial.process.is_alive() and time.monotonic() > trial.began + PATIENCE:
+                trial.process.kill()
+
+
+def _begin(mutation: Mutation, examples: int, trials: dict[Connection, _Trial]) -> None:
+    context: Any = get_context("fork")
+    answer, end = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(mutation, examples, end))
+    process.start()
+    end.close()
+    trials[answer] = _Trial(mutation, process, time.monotonic())
+
+
+def _answer(mutation: Mutation, examples: int, end: Connection) -> None:
+    try:
+        end.send(put_to_the_test(mutation, examples))
+    except BaseException:
+        end.send(traceback.format_exc())
+
+
+def _found(trial: _Trial, answer: Connection) -> Found:
+    """Return what came of a trial, which has ended or was ended."""
+    seconds = time.monotonic() - trial.began
+    try:
+        found: Any = answer.recv()
+    except EOFError:
+        if seconds < PATIENCE:
+            found = "It ended without a word."
+        else:
+            found = Found(trial.mutation, killed=True, by="patience", said="hangs")
+    if not isinstance(found, Found):
+        raise RuntimeError(f"{trial.mutation.name} is no mutant but a mistake:\n{found}")
+    return replace(found, seconds=seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for; return the exit code."""
     options = _parser().parse_args(arguments)
-    chosen = [m for m in MUTATIONS if not options.names or m.name in options.names]
+    chosen = [m for m in (NOTHING, *MUTATIONS) if not options.names or m.name in options.names]
     if options.list:
         for mutation in chosen:
             print(f"{mutation.name:44} {mutation.rule}")
         return 0
-    survived = 0
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for found in pool.map(lambda m: put_to_the_test(m, options.examples), chosen):
-            survived += not found.killed
-            end = "killed  " if found.killed else "SURVIVED"
-            name, rule = found.mutation.name, found.mutation.rule
-            print(f"{end} {name:44} {found.seconds:5.1f} s  {rule}", flush=True)
-            if options.verbose:
-                print(f"         {found.said}", flush=True)
-    print(f"{len(chosen) - survived} of {len(chosen)} killed")
+    began, survived = time.monotonic(), []
+    for found in tried(chosen, options.examples, options.jobs):
+        mutation = found.mutation
+        if found.killed != bool(mutation.edits):
+            survived.append(mutation.name)
+        end = "killed  " if found.killed else "passes  "
+        print(f"{end} {mutation.name:52} {found.seconds:5.1f} s  {found.by}", flush=True)
+        if options.verbose:
+            print(f"         {mutation.rule}\n         {found.said}", flush=True)
+    print(f"{len(chosen)} tried in {time.monotonic() - began:.0f} s")
+    if survived:
+        print(f"Otherwise than expected: {', '.join(survived)}")
     return 1 if survived else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.mutations", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    names = [mutation.name for mutation in MUTATIONS]
+    names = [mutation.name for mutation in (NOTHING, *MUTATIONS)]
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*names, []])
     parser.add_argument("--list", action="store_true", help="only say what there is")
-    parser.add_argument("--verbose", action="store_true", help="say what the test said, too")
+    parser.add_argument(
+        "--verbose", action="store_true", help="say the rules and the failures, too"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="(%(default)s)")
     parser.add_argument(
-        "--examples", type=int, help="so many, others each time (the suite's own, always the same)"
+        "--examples", type=int, default=EXAMPLES, help="of the property test, at most (%(default)s)"
     )
     return parser
 

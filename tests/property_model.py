@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from django_resilient_cache import operations, ttl
+from django_resilient_cache import State, operations, ttl
 from django_resilient_cache.late import LATE_SECONDS
 from django_resilient_cache.outcome import REJECTED
 from tests.stage import Abandoned, Stage, Watch
@@ -110,6 +110,8 @@ class Wrong:
     missed: dict[Entry, tuple[int, float]] = field(default_factory=dict)
     #: As above, of its last clear().
     unclear: tuple[int, float] | None = None
+    #: Those of them that a server may hold and make at any time, and nobody will tell.
+    unsure: set[Entry] = field(default_factory=set)
     #: Those of them that nothing has happened to since, and the time.
     surely: dict[Entry, float] = field(default_factory=dict)
 
@@ -145,6 +147,8 @@ class Model(Watch):
         #: Whether the agent is at work, and the keys that it has repaired in this round.
         self.ticking = False
         self.repaired: dict[str, int] = {}
+        #: The changes under way that chains asked for, by the event at which they began.
+        self.changing: dict[int, tuple[str, list[Entry]]] = {}
         #: The events at which repairs under way began; they know of no note made since.
         self.repairs_began: list[int] = []
         #: What repairs are under way of: the layer and the entries.
@@ -243,7 +247,10 @@ class Model(Watch):
     # What the layers are asked, and how that ends
 
     def begins(self, alias: str, operation: Any, args: Any) -> int:
-        return self.event()
+        began = self.event()
+        if operation in _REPLACEMENTS or operation is operations.clear:
+            self.changing[began] = alias, entries_of(operation.__name__, args)
+        return began
 
     def asks(self, alias: str, operation: Any, args: Any) -> None:
         """What a layer missed is not read there, not refilled, and nothing is decided on it."""
@@ -279,13 +286,17 @@ class Model(Watch):
 
     def ends(self, alias: str, operation: Any, args: Any, outcome: Any, began: int) -> None:
         repairing = self.stage.repairing == alias
+        self.changing.pop(began, None)
         if repairing:
             self.repairing.pop()
         elif alias == self.stage.authority and outcome is not REJECTED:
             self.longest = max([self.longest, *_timeouts_of(operation, args)])
+        if operation in _REPLACEMENTS and outcome is REJECTED and not self.stalled:
+            closed = self.stage.layer(alias).breaker.state is State.CLOSED
+            assert not closed, f"{alias} was not asked for a {operation.__name__}"
         if operation is operations.missed:
             (operation, args), outcome = args, REJECTED
-        answered = outcome is not None and outcome.answered
+        answered = outcome.answered
         kept = outcome.value if answered and operation is operations.set_many else ()
         if operation is operations.clear and (answered or not repairing):
             self._clear_ended(self.wrong[alias], began, answered=answered)
@@ -293,12 +304,14 @@ class Model(Watch):
             if operation in _FILLS and not answered:
                 for entry in entries_of(operation.__name__, args):
                     self.wrong[alias].missed[entry] = (self.event(), math.inf)
+                    self._may_be_held(self.wrong[alias], entry, outcome)
             return
         for entry in entries_of(operation.__name__, args):
             if answered and entry[0] not in kept:
                 self._reached(alias, entry, began)
             elif not repairing:
                 self._missed(self.wrong[alias], entry, asked=outcome is not REJECTED)
+                self._may_be_held(self.wrong[alias], entry, outcome)
 
     def _clear_ended(self, wrong: Wrong, began: int, *, answered: bool) -> None:
         if not answered:
@@ -310,6 +323,10 @@ class Model(Watch):
         wrong.missed[entry] = (self.event(), math.inf if asked else self.now())
         wrong.surely[entry] = self.now()
 
+    def _may_be_held(self, wrong: Wrong, entry: Entry, outcome: Any) -> None:
+        if outcome is not REJECTED and outcome.abandoned is None:
+            wrong.unsure.add(entry)
+
     def _reached(self, alias: str, entry: Entry, began: int) -> None:
         wrong = self.wrong[alias]
         wrong.surely.pop(entry, None)
@@ -317,6 +334,7 @@ class Model(Watch):
             wrong.missed[entry] = (self.event(), self.now())
         elif entry in wrong.missed and wrong.missed[entry][0] < began:
             del wrong.missed[entry]
+            wrong.unsure.discard(entry)
 
     def is_late(self, call: Abandoned) -> bool:
         """Whether it is still waited for."""
@@ -342,12 +360,18 @@ class Model(Watch):
         if made and call.name in ("incr", "decr"):
             for value in self.values_of(entries[0]):
                 value.increments += value.shared
-        replaces = call.name in {operation.__name__ for operation in _REPLACEMENTS} | {"clear"}
-        if made and replaces and call.alias == self.stage.authority and not self.is_late(call):
-            self.released(entries)  # long after anybody waited for it
+        decides = call.name in ("add", "incr", "decr", "touch")
+        forgotten = not self.is_late(call)  # long after anybody waited for it
+        if forgotten and call.alias == self.stage.authority and (made or decides):
+            self.released(entries)
+            if decides:  # of which nobody may have taken note
+                self._may_show_again(entries)
         for entry in entries:
             wrong = self.wrong[call.alias]
-            if call.name not in ("add", "incr", "decr", "touch") or entry in wrong.missed:
+            during_a_change = any(
+                at == call.alias and entry in changed for at, changed in self.changing.values()
+            )
+            if forgotten or not decides or entry in wrong.missed or during_a_change:
                 wrong.missed[entry] = (self.event(), self.now())
         call.land(made=made)
 
@@ -359,12 +383,16 @@ class Model(Watch):
             call.forgotten = call.forgotten or call.alias == alias
         wrong = self.wrong[alias]
         suspect = wrong.unclear is not None or self.stage.layer(alias).ledger.suspect
-        for entry in ENTRIES if suspect else list(wrong.missed):
-            self.replaced[entry] = 0
-            for value in self.values_of(entry):
-                value.counted, value.ends = 0, math.inf
+        self._may_show_again(ENTRIES if suspect else list(wrong.missed))
         wrong.surely.clear()
         wrong.unclear = None
+
+    def _may_show_again(self, entries: Iterable[Entry]) -> None:
+        """Whatever these ever had."""
+        for entry in entries:
+            self.replaced[entry] = 0
+            for value in self.values_of(entry):
+                value.counted, value.increments, value.ends = 0, math.inf, math.inf
 
     # What must hold at any time
 
@@ -399,7 +427,8 @@ class Model(Watch):
         """So much time has passed that nothing older lives in any layer."""
         for wrong in self.wrong.values():
             for entry, (_, at) in list(wrong.missed.items()):
-                if self.now() >= at + self.long and not self.eternal:
+                over = self.now() >= at + self.long and not self.eternal
+                if over and entry not in wrong.unsure:
                     del wrong.missed[entry]
 
     def name(self, alias: str, entry: Entry) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
-from django_resilient_cache import CacheUnavailable
+from django_resilient_cache import CacheUnavailable, registry
+from django_resilient_cache.layer import Layer
 from tests.property_model import DEFAULT, ENTRIES, KEYS, Entry, Lock, Model, entries_of
 from tests.stage import Interrupted, Stage
 
@@ -17,6 +19,16 @@ COMPUTATIONS = ["get_or_set", "compute"]
 FOREIGN = ["foreign set", "foreign delete", "foreign add", "foreign incr"]
 #: By what a layer may come to have an entry, or to have it for longer.
 WRITES = ["set", "set_many", "add", "touch", "get_or_set", "backfill"]
+
+
+def tended(layer: Layer) -> float | None:
+    """As the registry does it, but for what the model has to say."""
+    try:
+        return layer.tend()
+    except AssertionError:
+        raise
+    except Exception:
+        return None
 
 
 class Process:
@@ -39,11 +51,13 @@ class Process:
             if name == "break":
                 self.stage.standing[alias] = "refuse"
         elif name == "land":
-            self.land_one(0, made=True)
+            self.land_one(-1, made=True)
         elif name.startswith("foreign "):
             self.foreign(name.removeprefix("foreign "), entry, timeout)
         elif name.startswith("missed "):
             self.missed(name.removeprefix("missed "), entry, timeout)
+        elif name.startswith("lost "):
+            self.missed(name.removeprefix("lost "), entry, timeout, "lose")
         elif name in READS:
             getattr(self, f"do_{name}")(entry)
         elif name in REPLACEMENTS:
@@ -63,15 +77,19 @@ class Process:
         for other in others:
             self.do(*other)
 
-    def write_long(self, name: str, entry: Entry) -> None:
-        """Write an entry that lives for longer than others."""
+    def write_long(self, name: str, entry: Entry, fault: str) -> None:
+        """Write an entry that lives for longer than others; `fault`: of the authority."""
         long = None if self.model.eternal else self.model.long
         if name in ("touch", "backfill"):
             self.replace("set", entry, DEFAULT)
         elif name in ("add", "get_or_set"):
             self.replace("delete", entry, DEFAULT)
         if name != "backfill":
+            if fault:
+                self.stage.standing[self.stage.authority] = fault
             self.do(name, entry, long)
+            self.stage.heal(self.stage.authority)
+            self.land_one(-1, made=True)
             return
         self.do("touch", entry, long)  # nobody else's entries live longer
         self.foreign("set", entry, long)
@@ -135,9 +153,20 @@ class Process:
         model.released(changed)
         for at, value in new.items():
             model.wrote(value, at)
-        if completed:
-            for at in changed:
+        for at in changed:
+            if completed:
                 model.replaced[at] = max(model.replaced[at], began)
+            else:
+                self.nothing_older_is_above(at, began)
+
+    def nothing_older_is_above(self, entry: Entry, began: int) -> None:
+        """A change that ended early leaves no copy from before it to be read."""
+        for alias in self.stage.layers[:-1]:
+            held = self.stage.layer(alias).ledger.holds(self.model.name(alias, entry))
+            copy: Any = self.stage.behind(alias).get(entry[0], version=entry[1])
+            if copy is not None and not held:
+                written = self.model.values[copy // 1000, entry].written
+                assert written > began, f"{alias} has {copy}, from before a change that ended early"
 
     def do_add(self, entry: Entry, timeout: Any) -> None:
         model = self.model
@@ -271,7 +300,8 @@ class Process:
             return
         model.ticking, model.repaired = True, {}
         try:
-            self.answer(self.stage.tick)
+            with mock.patch.object(registry, "_tended", tended):
+                self.answer(self.stage.tick)
         finally:
             model.ticking = False
 

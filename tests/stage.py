@@ -19,11 +19,11 @@ from django.core.cache import BaseCache, caches
 from django.core.cache.backends import base, locmem
 from django.test import override_settings
 
-from django_resilient_cache import State, conf, operations, ttl
+from django_resilient_cache import State, conf, generations, operations, ttl
 from django_resilient_cache.agent import agent
 from django_resilient_cache.layer import REPAIR_BATCH, Layer
 from django_resilient_cache.ledger import CAPACITY
-from django_resilient_cache.limits import Expired, abandon
+from django_resilient_cache.limits import Expired, abandon, abandoned_by
 from django_resilient_cache.limits.direct import DirectLimit
 from django_resilient_cache.outcome import Kind, Outcome
 from django_resilient_cache.registry import registry
@@ -54,6 +54,8 @@ FAULTS = (
     "take some",  # a batch is written but for one key
     "freeze",  # the server holds it and makes it when it thaws
 )
+#: Nobody ends the agent in a call.
+OF_THE_AGENT = {"interrupt": "abandon", "cancel": "expire", "cancel after": "answer late"}
 #: Those that an abandoned call comes of.
 GIVING_UP = ("abandon", "interrupt")
 
@@ -182,15 +184,18 @@ class StagedLayer(Layer):
     def execute(self, raw: Any, operation: Any, args: Any) -> Outcome:
         if self.direct:
             self.stage.come(self.alias)
-        watch = self.stage.watch
+        watch, outer = self.stage.watch, self.stage.agent_calls
         began = watch.begins(self.alias, operation, args)
+        self.stage.agent_calls = False
         try:
             outcome = super().execute(raw, operation, args)
         except Exception:
             raise  # the caller's own mistake, or an answer
-        except BaseException:
-            watch.ends(self.alias, operation, args, None, began)
+        except BaseException as error:
+            watch.ends(self.alias, operation, args, _without_answer(error), began)
             raise
+        finally:
+            self.stage.agent_calls = outer
         self.stage.ends.append((self.alias, operation.__name__, args, outcome))
         watch.ends(self.alias, operation, args, outcome, began)
         if self.direct:
@@ -206,8 +211,8 @@ class StagedLayer(Layer):
             outcome = await super().aexecute(operation, args)
         except Exception:
             raise  # the caller's own mistake, or an answer
-        except BaseException:
-            watch.ends(self.alias, operation, args, None, began)
+        except BaseException as error:
+            watch.ends(self.alias, operation, args, _without_answer(error), began)
             raise
         self.stage.ends.append((self.alias, operation.__name__, args, outcome))
         watch.ends(self.alias, operation, args, outcome, began)
@@ -234,15 +239,22 @@ class StagedLayer(Layer):
         # What happens elsewhere meanwhile is not the repair's.
         watch, self.stage.repairing = self.stage.watch, None
         began = watch.repairs(self.alias, operation, args)
+        outcome: Outcome
         try:
             outcome = super().attempt(raw, operation, args)
-        except BaseException:
-            watch.ends(self.alias, operation, args, None, began)
+        except BaseException as error:
+            outcome = _without_answer(error)
             raise
         finally:
             self.stage.repairing = self.alias
-        watch.ends(self.alias, operation, args, outcome, began)
+            watch.ends(self.alias, operation, args, outcome, began)
         return outcome
+
+
+def _without_answer(error: BaseException) -> Outcome:
+    outcome = Outcome(Kind.FAILED, error=error)
+    outcome.abandoned = abandoned_by(error)
+    return outcome
 
 
 class Watch:
@@ -269,7 +281,7 @@ class Watch:
         """The layer makes a call, now."""
 
     def ends(self, alias: str, operation: Any, args: Any, outcome: Any, began: int) -> None:
-        """That call has ended; without an outcome where its caller was ended too."""
+        """That call has ended; as a failure where its caller was ended too."""
 
     def lands(self, call: Abandoned, *, made: bool) -> None:
         """A call that was given up ends."""
@@ -309,6 +321,8 @@ class Stage:
         self.frozen: dict[str, list[Abandoned]] = {alias: [] for alias in self.faulty}
         #: The layer whose repair is under way.
         self.repairing: str | None = None
+        #: Whether it is the agent that makes calls now, and no caller.
+        self.agent_calls = False
         self.watch = Watch()
         #: Calls that were given up and have not ended.
         self.late: deque[Abandoned] = deque()
@@ -348,6 +362,7 @@ class Stage:
     def __enter__(self) -> Stage:
         time = SimpleNamespace(time=self.clock, monotonic=self.clock)
         enter = self._stack.enter_context
+        enter(mock.patch.object(generations, "_STRIPES", 32))  # each clear() goes through them all
         enter(override_settings(CACHES=self._settings))
         for module in (base, locmem, ttl):
             enter(mock.patch.object(module, "time", time))
@@ -370,6 +385,7 @@ class Stage:
             if isinstance(cache, locmem.LocMemCache):
                 cache.clear()
         self._stack.close()
+        registry.generations.after_fork()
 
     def layer(self, alias: str) -> Layer:
         return registry.layer(alias)
@@ -381,7 +397,11 @@ class Stage:
 
     def tick(self) -> None:
         """Let the agent do one round."""
-        registry.tend()
+        outer, self.agent_calls = self.agent_calls, True
+        try:
+            registry.tend()
+        finally:
+            self.agent_calls = outer
 
     def settle(self) -> None:
         """End every fault, let everything late land, and let the agent repair all there is."""
@@ -454,7 +474,7 @@ class Stage:
                 happens()
             else:
                 self._meanwhile[alias, when] = happens
-        return fault
+        return OF_THE_AGENT.get(str(fault), fault) if self.agent_calls else fault
 
     def meanwhile(self, alias: str, when: str) -> None:
         happens = self._meanwhile.pop((alias, when), None)

@@ -21,6 +21,7 @@ from django_resilient_cache import CircuitBreaker, State, deadline
 from django_resilient_cache.agent import agent
 from django_resilient_cache.late import LATE_SECONDS
 from tests.contract.api import Awaited, at_once
+from tests.property_examples import BACKEND
 from tests.property_model import DEFAULT, ENTRIES, KEYS, VERSIONS, Entry, Model
 from tests.property_process import (
     COMPUTATIONS,
@@ -34,7 +35,6 @@ from tests.property_process import (
 from tests.stage import FAULTS, GIVING_UP, TIMEOUT, Stage, WholeSeconds
 
 EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "300"))
-SHRINK = os.environ.get("RESILIENT_CACHE_SHRINK", "1") == "1"
 
 SHAPES = [
     ("authority",),
@@ -47,13 +47,16 @@ SHAPES = [
 HOT = ENTRIES[0]
 entries = st.sampled_from([HOT, HOT, HOT, *ENTRIES])
 #: None only where entries may live for ever; nothing here is long, see `outage`.
-timeouts = st.sampled_from([DEFAULT, 10, 10.5, None])
+timeouts = st.sampled_from([DEFAULT, 10, 10.5, 4.5, None])
 layers = st.integers(0, 1)
 whens = st.sampled_from(["before", "after"])
 #: A server that freezes does so for more than one call.
 faults = st.sampled_from([fault for fault in FAULTS if fault != "freeze"])
 changes = st.sampled_from(REPLACEMENTS)
-missed_changes = st.sampled_from([f"missed {name}" for name in REPLACEMENTS])
+#: They were not made, or were made and not confirmed.
+missed_changes = st.sampled_from(
+    [f"{how} {name}" for how in ("missed", "lost") for name in REPLACEMENTS]
+)
 
 #: What happens elsewhere while a call is under way.
 elsewhere = st.lists(
@@ -74,6 +77,9 @@ happenings = st.lists(st.tuples(st.integers(0, 4), whens, faults | elsewhere), m
 class ChainMachine(Process, RuleBasedStateMachine):
     """One process uses a chain, another worker uses its authority."""
 
+    #: Whether it does so through the async methods.
+    awaited = False
+
     @initialize(
         shape=st.sampled_from(SHAPES),
         on_unavailable=st.sampled_from(["miss", "raise"]),
@@ -83,22 +89,23 @@ class ChainMachine(Process, RuleBasedStateMachine):
         failures=st.sampled_from([3, 100]),
         eternal=st.booleans(),
         stalled=st.sampled_from([False, False, False, True]),
-        awaited=st.booleans(),
+        long_by=st.sampled_from(WRITES),
     )
     def begin(
         self,
         shape: tuple[str, ...],
         eternal: bool,
         stalled: bool,
-        awaited: bool,
         failures: int,
+        long_by: str,
         **more: Any,
     ) -> None:
-        stalled = stalled and not awaited  # tasks repair nothing in passing
+        stalled = stalled and not self.awaited  # tasks repair nothing in passing
+        self.long_by = long_by  # nothing else lives for long
         self.stage = Stage(*shape, behind=WholeSeconds, MAX_FAILURES=failures, **more)
         self.stage.__enter__()
         self.model = Model(self.stage, eternal=eternal, stalled=stalled)
-        self.cache = Awaited(self.stage.cache, at_once) if awaited else self.stage.cache
+        self.cache = Awaited(self.stage.cache, at_once) if self.awaited else self.stage.cache
         self.other = self.stage.behind(self.stage.authority)
         self.stalls = mock.patch.object(type(agent), "stalled", stalled)
         self.stalls.start()
@@ -146,6 +153,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def change_with_a_fault(
         self, name: str, number: int, fault: str, entry: Entry, timeout: Any, anew: bool
     ) -> None:
+        self.all_well()
         if anew:
             self.replace("set_many", entry, timeout)
         self.operate(name, entry, timeout, [(number, "before", fault)])
@@ -161,6 +169,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def changes_that_overlap(
         self, name: str, number: int, when: str, other: str, entry: Entry, timeout: Any
     ) -> None:
+        self.all_well()
         self.operate(name, entry, timeout, [(number, when, [(other, entry, timeout)])])
 
     @rule(
@@ -173,13 +182,21 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def change_missed_during_a_change(
         self, name: str, number: int, when: str, other: str, entry: Entry
     ) -> None:
+        self.all_well()
         self.operate(name, entry, DEFAULT, [(number, when, [(other, entry, DEFAULT)])])
+
+    @rule(number=st.sampled_from([0, 0, 1]), entry=entries, timeout=timeouts)
+    def part_of_a_batch(self, number: int, entry: Entry, timeout: Any) -> None:
+        """A layer takes all but one key."""
+        self.all_well()
+        self.replace("set_many", entry, timeout)
+        self.operate("set_many", entry, timeout, [(number, "before", "take some")])
 
     @rule(
         name=st.sampled_from(["get", "get_many"]),
-        number=st.integers(1, 3),
+        number=st.sampled_from([-1, 0, 0, 1]),
         when=whens,
-        happens=st.sampled_from([*GIVING_UP, *REPLACEMENTS, *REPLACEMENTS]),
+        happens=st.sampled_from(GIVING_UP) | changes,
         other=changes,
         entry=entries,
     )
@@ -187,8 +204,10 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self, name: str, number: int, when: str, happens: str, other: str, entry: Entry
     ) -> None:
         """What was read below is written above, and changed meanwhile or before that lands."""
+        self.all_well()
         self.foreign("set", entry, DEFAULT)
         self.evict_above(entry)
+        number += len(self.stage.layers)  # after so many reads
         what: Any = happens if happens in GIVING_UP else [(happens, entry, DEFAULT)]
         self.operate(name, entry, DEFAULT, [(number, when, what)])
         if happens in GIVING_UP:
@@ -198,11 +217,25 @@ class ChainMachine(Process, RuleBasedStateMachine):
     @rule(name=st.sampled_from(["get", "get_many"]), seconds=st.sampled_from([1, 6, 9, 9.5]))
     def backfill_near_the_end(self, name: str, seconds: float) -> None:
         """A copy ends with the entry below."""
+        self.all_well()
         self.foreign("set", HOT, 10.5)
         self.evict_above(HOT)
         self.stage.clock.forward(seconds)
         self.do(name, HOT, DEFAULT)
         self.stage.clock.forward(10 - seconds)
+
+    @rule(name=st.sampled_from(["set", "set_many", "add", "get_or_set"]))
+    def written_near_the_end(self, name: str) -> None:
+        """So does what was written to all layers."""
+        self.all_well()
+        self.replace("delete", HOT, DEFAULT)
+        self.do(name, HOT, 4.5)
+        self.stage.clock.forward(4)
+
+    def all_well(self) -> None:
+        for alias in self.stage.layers:
+            self.stage.heal(alias)
+            self.stage.layer(alias).breaker.reset()
 
     def operate(self, name: str, entry: Entry, timeout: Any, what: Any) -> None:
         self.plan(what)
@@ -236,6 +269,22 @@ class ChainMachine(Process, RuleBasedStateMachine):
         alias = self.stage.layers[layer % len(self.stage.layers)]
         getattr(self.stage.layer(alias).breaker, order)()
 
+    @rule(
+        layer=st.integers(0, 2),
+        change=changes,
+        order=st.sampled_from(["reset", "force_closed", "auto"]),
+        entry=entries,
+    )
+    def change_past_a_layer(self, layer: int, change: str, order: str, entry: Entry) -> None:
+        """An operator holds it open meanwhile."""
+        self.all_well()
+        breaker = self.stage.layer(self.stage.layers[layer % len(self.stage.layers)]).breaker
+        self.replace("set", entry, DEFAULT)
+        breaker.force_open()
+        self.replace(change, entry, DEFAULT)
+        getattr(breaker, order)()
+        self.do_get(entry)
+
     @rule(layer=layers)
     def forget(self, layer: int) -> None:
         """An operator has it drop its ledger."""
@@ -255,21 +304,23 @@ class ChainMachine(Process, RuleBasedStateMachine):
 
     @rule(
         layer=st.integers(0, 2),
-        write=st.sampled_from(WRITES),
+        fault=st.sampled_from(["", "", "lose", "abandon", "interrupt", "cancel after"]),
         change=changes,
         entry=entries,
         frozen=st.booleans(),
         share=st.sampled_from([0, 1.1, 4.9]),
     )
     def outage(
-        self, layer: int, write: str, change: str, entry: Entry, frozen: bool, share: float
+        self, layer: int, fault: str, change: str, entry: Entry, frozen: bool, share: float
     ) -> None:
         """What a layer missed in an outage, it may have kept from before, or hold to make."""
         stage = self.stage
         alias = stage.layers[layer % len(stage.layers)]
+        if self.long_by == "backfill" and "upper" in stage.layers:
+            alias = "upper"
         breaker = stage.layer(alias).breaker
-        stage.heal(alias)
-        self.write_long(write, entry)
+        self.all_well()
+        self.write_long(self.long_by, entry, fault)
         if frozen and alias in stage.faulty:
             stage.standing[alias] = "freeze"
             self.replace("set_many" if change.endswith("many") else "set", entry, DEFAULT)
@@ -290,11 +341,14 @@ class ChainMachine(Process, RuleBasedStateMachine):
     @rule(
         layer=layers,
         fault=st.sampled_from(GIVING_UP),
-        name=st.sampled_from([*REPLACEMENTS, *DECISIONS]),
+        name=st.sampled_from(["set", "set_many", "add"])
+        | st.sampled_from([*REPLACEMENTS, *DECISIONS]),
         other=changes,
         entry=entries,
-        seconds=st.sampled_from([0.0, 50.0]),
-        away=st.booleans(),
+        away_for=st.sampled_from(
+            [(False, 0.0), (False, 50.0), (True, 0.0), (True, 50.0), (True, 70.0), (True, 70.0)]
+        ),
+        forgotten=st.sampled_from([False, False, True]),
     )
     def late_call(
         self,
@@ -303,17 +357,20 @@ class ChainMachine(Process, RuleBasedStateMachine):
         name: str,
         other: str,
         entry: Entry,
-        seconds: float,
-        away: bool,
+        away_for: tuple[bool, float],
+        forgotten: bool,
     ) -> None:
         """A call lands after a later change of its key, and perhaps nobody can repair that yet."""
         alias, stage = self.faulty(layer), self.stage
         breaker = stage.layer(alias).breaker
-        stage.heal(alias)
+        away, seconds = away_for
+        self.all_well()
         self.replace("set", entry, DEFAULT)
         stage.standing[alias] = fault
         self.do(name, entry, DEFAULT)
         stage.heal(alias)
+        if forgotten:
+            self.forget(layer)
         self.replace(other, entry, DEFAULT)
         if away:
             breaker.force_open()
@@ -327,15 +384,57 @@ class ChainMachine(Process, RuleBasedStateMachine):
         if away:
             breaker.auto()
 
-    @precondition(lambda self: self.stage.late and not self.model.crowded)
-    @rule(name=changes, entry=entries)
-    def wait_in_vain(self, name: str, entry: Entry) -> None:
+    @rule(
+        fault=st.sampled_from(GIVING_UP),
+        name=st.sampled_from([*REPLACEMENTS, *DECISIONS]),
+        other=changes,
+        when=whens,
+        entry=entries,
+    )
+    def late_call_that_lands_in_a_change(
+        self, fault: str, name: str, other: str, when: str, entry: Entry
+    ) -> None:
+        self.late_calls(fault, [name], entry)
+        self.operate(other, entry, DEFAULT, [(0, when, [("land", entry, DEFAULT)])])
+
+    @rule(
+        fault=st.sampled_from(GIVING_UP),
+        names=st.lists(st.sampled_from([*REPLACEMENTS, *DECISIONS]), min_size=2, max_size=2),
+        other=changes,
+        entry=entries,
+    )
+    def several_late_calls(self, fault: str, names: list[str], other: str, entry: Entry) -> None:
+        self.late_calls(fault, names, entry)
+        self.replace(other, entry, DEFAULT)
+        for _ in names:
+            self.rounds(1)
+            self.do("add", entry, DEFAULT)
+            self.land_one(-1, made=True)
+            self.nothing_older_is_read()
+
+    def late_calls(self, fault: str, names: list[str], entry: Entry) -> None:
+        self.all_well()
+        self.replace("set", entry, DEFAULT)
+        self.stage.standing[self.stage.authority] = fault
+        for name in names:
+            self.do(name, entry, DEFAULT)
+        self.stage.heal(self.stage.authority)
+
+    @precondition(lambda self: not self.model.crowded)
+    @rule(
+        fault=st.sampled_from(GIVING_UP),
+        late=st.sampled_from([*REPLACEMENTS, *DECISIONS]),
+        name=changes,
+        entry=entries,
+    )
+    def wait_in_vain(self, fault: str, late: str, name: str, entry: Entry) -> None:
         """A call that hangs for ever keeps nothing for ever; should it land, that is noticed."""
+        self.late_calls(fault, [late], entry)
         self.stage.clock.forward(LATE_SECONDS)
         self.rounds(3)
         self.nothing_older_is_read()
         self.replace(name, entry, DEFAULT)
-        self.land_one(0, made=True)
+        self.land_one(-1, made=True)
 
     # The agent and the other worker
 
@@ -346,9 +445,11 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.stage.no_meanwhile()
 
     @rule(
-        name=missed_changes | st.just("missed clear"),
+        name=st.sampled_from(["missed delete", "missed set_many", "missed clear"]) | missed_changes,
         when=whens,
-        first=st.sampled_from(["again", "again", "delete", "break"]) | changes | missed_changes,
+        first=st.sampled_from(["again", "missed delete", "missed set", "delete", "break"])
+        | changes
+        | missed_changes,
         then=st.sampled_from(["add", "add", "foreign add", "incr", "land"]),
         change=changes,
         entry=entries,
@@ -356,8 +457,9 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def change_during_a_repair(
         self, name: str, when: str, first: str, then: str, change: str, entry: Entry
     ) -> None:
+        self.all_well()
         self.do(name, entry, DEFAULT)
-        first = name.removeprefix("missed ") if first == "again" else first
+        first = name.partition(" ")[2] if first == "again" else first
         self.plan([(0, when, [(first, entry, DEFAULT), (then, entry, DEFAULT)])])
         self.repair_before(change)
         self.do("foreign add", entry, DEFAULT)
@@ -373,6 +475,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self, name: str, fault: str, change: str, then: str, entry: Entry
     ) -> None:
         """Made or not, now or when it lands: it deletes nothing that came after it."""
+        self.all_well()
         self.do(name, entry, DEFAULT)
         self.plan([(0, "before", fault)])
         self.repair_before(change)
@@ -391,6 +494,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     @rule(fault=faults, entry=entries)
     def part_of_a_repair(self, fault: str, entry: Entry) -> None:
         """What was repaired is, though the rest could not be."""
+        self.all_well()
         for version in VERSIONS:
             self.missed("delete", (entry[0], version), DEFAULT)
         self.plan([(1, "before", fault)])
@@ -399,6 +503,17 @@ class ChainMachine(Process, RuleBasedStateMachine):
         for version in VERSIONS:
             self.do("foreign add", (entry[0], version), DEFAULT)
         self.rounds(1)
+
+    @rule(change=changes, then=st.sampled_from(DECISIONS), entry=entries)
+    def change_before_its_repair(self, change: str, then: str, entry: Entry) -> None:
+        """What a repair is about to come to is changed, and decided on, by somebody else."""
+        self.all_well()
+        there = [(entry[0], version) for version in VERSIONS]
+        for at in there:
+            self.missed("delete", at, DEFAULT)
+        self.plan([(0, "before", [(change, there[1], DEFAULT), (then, there[1], DEFAULT)])])
+        self.agent_round()
+        self.stage.no_meanwhile()
 
     @rule(
         name=st.sampled_from(DECISIONS),
@@ -410,7 +525,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         """Its caller was told; what another worker makes of the key is that one's."""
         stage = self.stage
         alias, breaker = stage.authority, stage.layer(stage.authority).breaker
-        stage.heal(alias)
+        self.all_well()
         if missed:
             self.missed("delete", ENTRIES[-1], DEFAULT)
         if fault == "forced open":
@@ -422,6 +537,15 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.do("foreign add", entry, DEFAULT)
         breaker.auto()
         self.rounds(2)
+
+    @rule(name=st.sampled_from(DECISIONS), when=whens, other=missed_changes, entry=entries)
+    def decision_during_a_missed_change(
+        self, name: str, when: str, other: str, entry: Entry
+    ) -> None:
+        """The repair will delete what it was about."""
+        self.all_well()
+        self.operate(name, entry, DEFAULT, [(0, when, [(other, entry, DEFAULT)])])
+        self.rounds(1)
 
     @rule(name=st.sampled_from(FOREIGN), entry=entries, timeout=timeouts)
     def another_worker(self, name: str, entry: Entry, timeout: Any) -> None:
@@ -470,8 +594,8 @@ class ChainMachine(Process, RuleBasedStateMachine):
             breaker.force_open()
         self.stage.clock.forward(self.model.long)
         self.agent_round()
-        self.model.outlasted()
         if not self.model.stalled:
+            self.model.outlasted()
             self.model.check_nothing_withheld()
         for breaker in breakers:
             breaker.auto()
@@ -488,6 +612,12 @@ class ChainMachine(Process, RuleBasedStateMachine):
                 self.do_get(entry)
         self.model.check()
         self.model.check_nothing_withheld()
+
+
+class AwaitedMachine(ChainMachine):
+    """The same through the async methods."""
+
+    awaited = True
 
 
 class HealthyMachine(RuleBasedStateMachine):
@@ -565,8 +695,9 @@ def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> Any:
         max_examples=examples,
         stateful_step_count=steps,
         deadline=None,
+        backend=BACKEND,
         derandomize="RESILIENT_CACHE_EXAMPLES" not in os.environ,
-        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if SHRINK else [])],
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
         database=None,
         report_multiple_bugs=False,
         suppress_health_check=[HealthCheck.too_slow],
@@ -575,4 +706,5 @@ def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> Any:
 
 
 TestChain = run(ChainMachine, EXAMPLES, 30)
+TestChainAwaited = run(AwaitedMachine, max(1, EXAMPLES // 2), 30)
 TestHealthy = run(HealthyMachine, max(1, EXAMPLES // 3), 20)
