@@ -21,6 +21,7 @@ PACKAGES = (
     "django-redis",
     "redis",
     "hiredis",
+    "greenlet",
     "pymemcache",
     "circuitbreaker",
     "pybreaker",

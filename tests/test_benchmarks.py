@@ -160,6 +160,24 @@ def check_picture(text: str, lines: int) -> None:
             assert 0 <= y <= height
 
 
+def test_the_readme_has_its_figures_from_the_table_in_the_docs():
+    block = re.search(
+        "<!-- performance -->(.*)<!-- /performance -->", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert block is not None
+    figures = [cells[-1] for cells in table(block[1])]
+    results = {cells[3] for cells in table((ROOT / "docs" / "performance.md").read_text())}
+    assert len(figures) > 5
+    for figure in figures:
+        assert figure.replace("x", " x").replace("µs", "us") in results
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of each line of the tables, without headings."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [cells for cells in lines if len(cells) > 2 and re.match(r"[\d.,]+", cells[-1])]
+
+
 def test_a_picture_keeps_extreme_figures_inside_its_frame():
     points = [Point(0.5, 1e7, 1e-7), Point(1.5, 0.5, 30.0), Point(2.5, 1e3, 1e-3)]
     courses = [Course(name, points) for name in ("memory", "bare <&>", "chain")]
