@@ -29,7 +29,7 @@ from django_resilient_cache.limits import loops
 from django_resilient_cache.registry import registry
 from django_resilient_cache.testing import faults
 from tests.entries import DJANGO_REDIS, FAULTY, FILE, MEMORY, PYLIBMC, chain
-from tests.limits.in_loop import watching
+from tests.limits.in_loop import exit_code_of, watching
 from tests.services import Proxy, ValkeyServer, wait_until
 
 tenant = ContextVar("tenant", default="nobody")
@@ -183,9 +183,9 @@ def test_a_forked_child_has_loops_of_its_own(redis: Proxy) -> None:
                 code = 0 if wait_until(lambda: found == ["value"], 10.0) else 2
             finally:
                 os._exit(code)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        code = await exit_code_of(child)
         assert await asyncio.gather(*waits) == ["value"] * 20
-        return os.waitstatus_to_exitcode(status)
+        return code
 
     found: list[Any] = []
     assert asyncio.run(main()) == 0

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import contextvars
 import importlib.util
+import os
+import signal
 import time
 from typing import Any
 
@@ -109,3 +111,15 @@ def watched(loop):
     """The file descriptors that `loop` looks at, where it tells."""
     selector = getattr(loop, "_selector", None)
     return set() if selector is None else {key.fd for key in selector.get_map().values()}
+
+
+async def exit_code_of(child, seconds=15.0):
+    """How a forked child ended, while the loop goes on; one that hangs is ended."""
+    end = time.monotonic() + seconds
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+        await asyncio.sleep(0.01)

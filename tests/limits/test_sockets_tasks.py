@@ -23,7 +23,7 @@ from tests import services
 from tests.entries import PYMEMCACHE
 
 from . import memcached, sockets
-from .in_loop import MOST_LAG, needs_greenlet, watched, watching
+from .in_loop import MOST_LAG, exit_code_of, needs_greenlet, watched, watching
 from .sockets import BACKENDS, GRACE, LIMIT, get, package_of, put
 
 pytestmark = needs_greenlet
@@ -462,10 +462,10 @@ def test_a_forked_child_uses_nothing_of_its_parents_loop(client, server):
                 code = 0 if answers.wait(10.0) else 2
             finally:
                 os._exit(code)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        code = await exit_code_of(child)
         proxy.answers = "pass"
         assert await asyncio.gather(*waits) == [None] * 16
-        return os.waitstatus_to_exitcode(status)
+        return code
 
     answers = threading.Event()
 
