@@ -14,6 +14,7 @@ import os
 import random
 import sys
 from array import array
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -25,8 +26,7 @@ if os.environ["SITE_WAY"] == "sockets-on-threads":
 import django
 from django.conf import settings
 from django.core.cache import caches
-from django.core.handlers.asgi import ASGIHandler
-from django.core.signals import request_finished, request_started
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
@@ -101,7 +101,7 @@ async def page(request: HttpRequest, alias: str, pause: int) -> HttpResponse:
     number = next(numbers)
     if number % WRITES == 0:
         await timed(cache.aset(THERE[number // WRITES % len(THERE)], "value", None))
-    return HttpResponse(BODY, headers={"Content-Length": len(BODY)})
+    return HttpResponse(BODY, headers={"Content-Length": len(BODY)} if alias == "bare" else None)
 
 
 async def timed(call: Any) -> None:
@@ -172,10 +172,6 @@ settings.configure(
     SECRET_KEY="measured",
 )
 django.setup()
-# What Django does for databases and caches around each request is sync code, for which it starts a
-# thread per request and waits for it in the event loop.  Here is nothing to do for it.
-request_started.receivers.clear()
-request_finished.receivers.clear()
 gc.collect()
 gc.freeze()  # collecting what is there for good takes tens of milliseconds
 
@@ -184,7 +180,18 @@ _tasks: list[asyncio.Task[None]] = []
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a request; the first one starts the heartbeat."""
+    """Answer a request; the first one starts the heartbeat.
+
+    By Django's handler without its ASGI frame, which starts two threads for each request, for sync
+    code that is not here, and has the event loop wait for them to start.
+    """
     if not _tasks:
         _tasks.append(asyncio.create_task(heartbeat()))
-    await _site(scope, receive, send)
+    if "/bare/" in scope["path"]:  # its calls need the frame: a thread for each request
+        await _site(scope, receive, send)
+        return
+    response: Any = await _site.get_response_async(ASGIRequest(scope, BytesIO()))
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    headers.append((b"content-length", str(len(response.content)).encode()))
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
