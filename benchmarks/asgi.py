@@ -57,6 +57,8 @@ class Window:
     lags: list[float]
     own_lags: list[float]
     """Without what the site waited for the processor; see `Record`."""
+    unanswered: int
+    """Calls of the Redis layer, of those while the load was on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Site:
         self, alias: str, seconds: float, pause: int = 0, begin: Callable[[], object] = int
     ) -> Window:
         """Load the page that uses `alias`; what counts begins, after a while, with `begin`."""
-        self.get("forget")  # under load it would have to wait for its turn
+        before = self.get("figures")["layer"]  # under load it would have to wait for its turn
         path = f"/page/{alias}/{pause}"
         command = ("benchmarks.asgi_load", str(self._port), path, str(self.connections))
         with subprocess.Popen(
@@ -168,6 +170,7 @@ class Site:
             _within(found["calls"], since, until),
             _within(found["lags"], since, until),
             _within(found["own"], since, until),
+            _unanswered(found["layer"]) - _unanswered(before),
         )
 
     def frozen(self, seconds: float, pause: int = 0) -> Window:
@@ -195,6 +198,10 @@ class Site:
                 return
 
 
+def _unanswered(layer: dict[str, int] | None) -> int:
+    return sum(layer[why] for why in ("failures", "timeouts", "rejected")) if layer else 0
+
+
 def _within(flat: Sequence[float], since: float, until: float) -> list[float]:
     """Return the sorted seconds of what was recorded between two times."""
     return sorted(s for at, s in zip(flat[::2], flat[1::2], strict=True) if since <= at <= until)
@@ -215,6 +222,7 @@ def _healthy(site: Site, seconds: float) -> Iterator[Line]:
     for name, window in (("one layer", one), ("local memory above it", near)):
         what = f"Redis well, {name}: requests per second"
         beside = _beside(window, bare, "bare django-redis")
+        beside += f", {window.unanswered:,} calls without an answer"
         ratio = _ratio(window.throughput, bare.throughput)
         yield Line(site.way, what, ratio, "x", None, beside)
 

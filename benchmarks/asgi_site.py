@@ -133,11 +133,6 @@ async def figures(request: HttpRequest) -> HttpResponse:
     return JsonResponse({**record.read(), "layer": layer})
 
 
-async def forget(request: HttpRequest) -> HttpResponse:
-    record.forget()
-    return HttpResponse("0")
-
-
 async def ready(request: HttpRequest) -> HttpResponse:
     """Close the breaker again, and have all entries there."""
     from django_resilient_cache import breakers
@@ -151,7 +146,6 @@ async def ready(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("page/<slug:alias>/<int:pause>", page),
     path("figures", figures),
-    path("forget", forget),
     path("ready", ready),
 ]
 
