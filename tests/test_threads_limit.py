@@ -162,6 +162,19 @@ def test_threads_are_bounded_and_an_abandoned_call_keeps_its_place(
     assert len(own_threads()) == 3
 
 
+def test_the_wait_for_a_place_is_not_the_layers(limit: ThreadLimit, hang: Hang) -> None:
+    """With many callers it would open the breaker of a layer that is well."""
+    other = Hang()
+    abandon(limit, hang, 3)
+    threading.Timer(0.15, hang.release).start()
+    try:
+        with pytest.raises(Expired) as caught:
+            call(limit, other, budget=0.25)
+    finally:
+        other.release()
+    assert 0 <= caught.value.given <= 0.11
+
+
 def test_a_trial_does_not_wait_for_a_place(limit: ThreadLimit, hang: Hang) -> None:
     abandon(limit, hang, 3)
     began = time.monotonic()
@@ -276,7 +289,7 @@ def test_a_starved_process_gave_the_other_side_less(hang: Hang) -> None:
 
 def test_a_call_that_never_began_blames_nobody(limit: ThreadLimit) -> None:
     job = _Job(lambda raw: None, ())
-    assert limit._given(job, began=100.0, budget=5.0) == 0.0
+    assert limit._given(job, asked=100.0, left=5.0) == 0.0
 
 
 def test_closing_ends_idle_threads_now_and_busy_ones_after_their_call(

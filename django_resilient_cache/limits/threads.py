@@ -166,6 +166,7 @@ class ThreadLimit:
         began = self._clock()
         job = _Job(operation, args)
         worker = self._worker(budget, began, wait=not trial)
+        asked = self._clock()
         try:
             worker.run(job)
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
@@ -176,7 +177,7 @@ class ThreadLimit:
         if not ended:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
-                raise Expired(self._given(job, began, budget), job)
+                raise Expired(self._given(job, asked, began + budget - asked), job)
             job.done.acquire()  # the result came first after all: it is on its way
         result: T = _result(job)
         return result
@@ -190,6 +191,7 @@ class ThreadLimit:
         bell = Bell()
         job.ring = bell.ring
         worker = await self._aworker(budget, began, wait=not trial)
+        asked = self._clock()
         try:
             worker.run(job)
             left = None if budget is None else began + budget - self._clock()
@@ -201,7 +203,7 @@ class ThreadLimit:
             raise
         if given_up:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
-            raise Expired(self._given(job, began, budget), job)
+            raise Expired(self._given(job, asked, began + budget - asked), job)
         result: T = _result(job)
         return result
 
@@ -321,17 +323,17 @@ class ThreadLimit:
         elif job.claim.acquire(blocking=False):
             abandon(interruption, job, job.args)
 
-    def _given(self, job: _Job, began: float, budget: float) -> float:
-        """Tell how long the other side was really given.
+    def _given(self, job: _Job, asked: float, left: float) -> float:
+        """Tell how long the other side was really given of what was `left` when it was `asked`.
 
-        A thread that never started asked nobody.  Otherwise, where this process has too little
+        A thread that never started asked nobody, nor did the caller while it waited for a place.  Otherwise, where this process has too little
         processor time, the waiter itself wakes late; the call had to wait about as long each
         time it was its turn.
         """
         if not job.started:
             return 0.0
-        late = self._clock() - began - budget
-        return max(0.0, budget - _HANDOVERS * max(0.0, late))
+        late = self._clock() - asked - left
+        return max(0.0, left - _HANDOVERS * max(0.0, late))
 
 
 def _timeout(budget: float | None, began: float, clock: Callable[[], float]) -> float:
