@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from django_resilient_cache import State, operations, ttl
 from django_resilient_cache.late import LATE_SECONDS
-from django_resilient_cache.outcome import REJECTED
+from django_resilient_cache.outcome import REJECTED, Kind
 from tests.stage import Abandoned, Stage, Watch
 
 Entry = tuple[str, int]
@@ -289,7 +289,7 @@ class Model(Watch):
         self.changing.pop(began, None)
         if repairing:
             self.repairing.pop()
-        elif alias == self.stage.authority and outcome is not REJECTED:
+        elif alias == self.stage.authority and outcome.kind is not Kind.REJECTED:
             self.longest = max([self.longest, *_timeouts_of(operation, args)])
         if operation in _REPLACEMENTS and outcome is REJECTED and not self.stalled:
             closed = self.stage.layer(alias).breaker.state is State.CLOSED
