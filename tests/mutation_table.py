@@ -584,8 +584,8 @@ def _lifetimes() -> Iterator[Mutation]:
         "timeout-of-an-interrupted-change-is-not-kept",
         "and of one whose caller was ended",
         "layer.py",
-        'that raised `error`."""\n        self._books.lives(operation, args)\n',
-        'that raised `error`."""\n',
+        'if not `args`."""\n        self._books.lives(operation, args)\n',
+        'if not `args`."""\n',
     )
     yield _one(
         "held-by-a-frozen-server-is-forgotten-in-time",
