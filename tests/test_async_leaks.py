@@ -70,6 +70,15 @@ async def use(number: int) -> None:
     assert await cache.aget_or_set(f"computed-{number % 10}", lambda: number) is not None
 
 
+@pytest.fixture(autouse=True)
+def _untraced() -> Iterator[None]:
+    """Coverage keeps something of every thread that it traces."""
+    trace = threading.gettrace()
+    threading.settrace(None)
+    yield
+    threading.settrace(trace)
+
+
 def held() -> dict[str, int]:
     """What the process has, by kind."""
     gc.collect()

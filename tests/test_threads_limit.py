@@ -481,3 +481,19 @@ def test_a_process_with_a_hung_call_exits_at_once(how: str) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_thread_lives_on_where_its_connections_cannot_be_looked_at(
+    limit: ThreadLimit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any) -> None:
+        raise LookupError("from the call")
+
+    def broken() -> None:
+        raise RuntimeError("from looking")
+
+    monkeypatch.setattr(threads, "close_old_connections", broken)
+    with pytest.raises(LookupError, match="from the call"):
+        call(limit, fails, budget=5.0)
+    assert call(limit, lambda raw: "answer") == "answer"
+    assert len(own_threads()) == 1

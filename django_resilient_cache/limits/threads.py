@@ -125,7 +125,7 @@ class _Worker:
             job.result = job.operation(self._raw, *job.args)
         except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
             job.error = error
-            close_old_connections()  # one that the server has ended would fail every later call
+            _close_broken_connections()
         if not job.claim.acquire(blocking=False):
             self._discard()  # the caller has left; the connection may hold half an answer
             job.ended = True
@@ -339,6 +339,18 @@ class ThreadLimit:
 def _timeout(budget: float | None, began: float, clock: Callable[[], float]) -> float:
     """Return how long to wait as locks take it; -1: without end."""
     return -1 if budget is None else max(0.0, began + budget - clock())
+
+
+def _close_broken_connections() -> None:
+    """Close this thread's database connections that every later call would fail with.
+
+    Whatever comes of that, the thread lives on: it has a call to end and a place to give back.
+    """
+    try:
+        close_old_connections()
+    except Exception:  # noqa: BLE001 - one could not even be asked whether it is broken
+        with contextlib.suppress(Exception):
+            connections.close_all()
 
 
 def _result(job: _Job) -> Any:
