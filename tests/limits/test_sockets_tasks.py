@@ -441,7 +441,7 @@ def test_what_a_closed_loop_leaves_behind_is_let_go(client, server):
         del tasks
         proxy.answers = "pass"
         # While a connection is being set up, who waits for that is known there.
-        assert services.wait_until(lambda: gc.collect() >= 0 and len(limit._room._free) == 16, 5.0)
+        assert services.wait_until(lambda: gc.collect() >= 0 and len(limit._room._free) == 16)
 
         found = [run(acall(limit, get, "two")) for _ in range(20)]
 
