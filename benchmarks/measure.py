@@ -127,7 +127,8 @@ def compare(subject: Timed, reference: Timed, seconds: float) -> Comparison:
             one, other = subject.seconds(calls), reference.seconds(calls)
         else:
             other, one = reference.seconds(calls), subject.seconds(calls)
-        pairs.append((one / calls * 1e6, other / calls * 1e6))
+        if one > 0 and other > 0:  # some virtual machines' processor clocks stand still at times
+            pairs.append((one / calls * 1e6, other / calls * 1e6))
     return Comparison(
         subject=Spread.of([one for one, _ in pairs]),
         reference=Spread.of([other for _, other in pairs]),
