@@ -186,7 +186,7 @@ class AsyncApi(Asking):
                     index, operation, args = steps.send(outcome)
         except StopIteration as end:
             result: tuple[Outcome, Unanswered] = end.value
-        except BaseException as error:
+        except BaseException as error:  # raised on, when the rest is done
             if getgeneratorstate(steps) == GEN_SUSPENDED:  # interrupted between two calls
                 await self._arun(after(error, steps), ending=error)
             if isinstance(ending, GeneratorExit):

@@ -216,7 +216,7 @@ class ResilientCache(AsyncApi):
                     index, operation, args = steps.send(outcome)
         except StopIteration as end:
             result: tuple[Outcome, Unanswered] = end.value
-        except BaseException as error:
+        except BaseException as error:  # raised on, when the rest is done
             if getgeneratorstate(steps) == GEN_SUSPENDED:  # interrupted between two calls
                 self._run(after(error, steps))
             raise

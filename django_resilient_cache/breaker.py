@@ -200,7 +200,7 @@ class CircuitBreaker:
         except Exception as error:
             self._failed(permit, error)
             raise
-        except BaseException:
+        except BaseException:  # cancelled, interrupted: says nothing of what was called
             self._released(permit)
             raise
         if type(result) is CoroutineType:

@@ -90,7 +90,7 @@ class Copies:
                 yield from self.drop(*drop)
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # however it ended early, an older copy may stand above
             yield from self._drop_after(error, *drop)
             raise
         finally:

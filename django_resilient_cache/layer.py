@@ -71,7 +71,7 @@ class Layer(Guard):
             return self.attempt(raw, operation, args)
         try:
             return self._noted(operation, args, self.attempt(raw, operation, args), mark)
-        except BaseException as error:
+        except BaseException as error:  # cancelled, interrupted: the change may be made or not
             self._ended_early(error, operation, args)
             raise
 
@@ -90,7 +90,7 @@ class Layer(Guard):
             return await self.aattempt(operation, args)
         try:
             return self._noted(operation, args, await self.aattempt(operation, args), mark)
-        except BaseException as error:
+        except BaseException as error:  # as above
             self._ended_early(error, operation, args)
             raise
 
@@ -217,7 +217,7 @@ class Layer(Guard):
         """Repair a little before this call, which is missed if its caller is ended meanwhile."""
         try:
             self.repair(REPAIR_IN_PASSING)
-        except BaseException:
+        except BaseException:  # the caller ends here, and its change is never asked for
             if operation is operations.missed:
                 operation, args = args
             if operation in changes.REPLACING or operation is operations.clear:
@@ -275,7 +275,7 @@ class Layer(Guard):
         """
         try:
             outcome = self.attempt(None, operation, args)
-        except BaseException as error:
+        except BaseException as error:  # the ledger has to know how the call ended
             self._books.wait_for_repair(abandoned_by(error), call)
             raise
         self._books.wait_for_repair(outcome.abandoned, call)

@@ -97,7 +97,7 @@ class _RedisCommands:
             connection.send_packed_command(_get_and_pttl_packed(connection, name))
             value = client.parse_response(connection, "GET")
             return value, connection.read_response()
-        except BaseException:
+        except BaseException:  # whatever it was, the client must not reuse it
             connection.disconnect()  # an answer may be outstanding
             raise
         finally:
@@ -134,13 +134,13 @@ def _redis_commands(raw: BaseCache, key: Any = None) -> _RedisCommands | None:
     if family is None:
         return None
     if family == "redis":
-        inner: Any = raw._cache  # type: ignore[attr-defined]
+        inner: Any = raw._cache  # type: ignore[attr-defined]  # Django's, not BaseCache's
         if not _gets_as_made(_class(inner)):
             return None
         return _RedisCommands(
             inner.get_client(key), raw.make_and_validate_key, inner._serializer.loads
         )
-    client: Any = raw.client  # type: ignore[attr-defined]
+    client: Any = raw.client  # type: ignore[attr-defined]  # the same
     if not _reads_plainly(_class(client), family):
         return None
     server = client.get_client(write=False)
@@ -152,7 +152,7 @@ def _redis_commands(raw: BaseCache, key: Any = None) -> _RedisCommands | None:
 @lru_cache(maxsize=64)
 def _command_name(pool: type) -> tuple[str, ...]:
     """Return what older clients want to be told when a connection is taken, and newer ones not."""
-    parameters = signature(pool.get_connection).parameters  # type: ignore[attr-defined]
+    parameters = signature(pool.get_connection).parameters  # type: ignore[attr-defined]  # pools differ
     wanted = parameters.get("command_name")
     return ("GET",) if wanted is not None and wanted.default is Parameter.empty else ()
 

@@ -123,7 +123,7 @@ def _kind_rules(alias: str, families: Families, layers: list[str]) -> Iterator[P
 def _same_place(alias: str, layer: str, families: Families) -> bool:
     """Whether two aliases keep their entries in one place, as far as LOCATION tells."""
     mine, other = settings.CACHES[alias], settings.CACHES[layer]
-    per_process = families[layer] is None or families[layer].per_process  # type: ignore[union-attr]
+    per_process = families[layer] is None or families[layer].per_process  # type: ignore[union-attr]  # seen by `is None`
     places = _places(mine) & _places(other)
     return not per_process and bool(places - {""})
 

@@ -159,13 +159,13 @@ class _Files(FileBasedCache):
     _many = _MANY_FILES
 
     def _cull(self) -> None:
-        names = self._list_cache_files()  # type: ignore[attr-defined]
+        names = self._list_cache_files()  # type: ignore[attr-defined]  # FileBasedCache's own
         if len(names) < self._many:
             return
         for name in names:
             with suppress(OSError), Path(name).open("rb") as file:
-                self._is_expired(file)  # type: ignore[attr-defined]
-        self._many = 2 * max(_MANY_FILES, len(self._list_cache_files()))  # type: ignore[attr-defined]
+                self._is_expired(file)  # type: ignore[attr-defined]  # the same
+        self._many = 2 * max(_MANY_FILES, len(self._list_cache_files()))  # type: ignore[attr-defined]  # as above
 
 
 def private_path(config: ControlConfig) -> Path:

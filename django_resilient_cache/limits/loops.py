@@ -71,7 +71,7 @@ async def in_loop(call: Callable[..., T]) -> T:
         function, args = wanted
         try:
             result = await function(*args)
-        except BaseException as error:
+        except BaseException as error:  # of whatever kind, it is for the code inside
             if _greenlet.getcurrent() is not outer:
                 # Another thread collects what was left behind by a loop; the code inside ends in
                 # its own thread, as soon as that one lets it.

@@ -153,7 +153,7 @@ class _Loan:
             self._client = client = pool.make()
         try:
             client.make_ready()
-        except BaseException:
+        except BaseException:  # its place goes back whatever came
             pool.put(client, self._era)
             raise
         return client

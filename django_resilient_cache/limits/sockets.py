@@ -84,7 +84,7 @@ class SocketsLimit:
             if state is not None and state.error is not None:
                 raise state.error from None  # the client was at it again when the time was up
             raise Expired(end.given) from None
-        except BaseException as error:
+        except BaseException as error:  # of whatever kind, the connection is in doubt
             # An interrupt may have come between a request and its answer.
             if state is not None and state.socket is not None and state.socket.dirty:
                 state.socket.abort()

@@ -198,7 +198,7 @@ class ThreadLimit:
             given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
             if not given_up:
                 await bell.wait(None)  # it came first after all: it is on its way
-        except BaseException as interruption:
+        except BaseException as interruption:  # cancelled, say
             self._let_go(interruption, job, worker)
             raise
         if given_up:
@@ -281,7 +281,7 @@ class ThreadLimit:
     def _start(self) -> _Worker:
         try:
             return _Worker(self, self._era)
-        except BaseException:
+        except BaseException:  # its place goes back whatever came
             with self._freed:
                 self._started -= 1
             raise

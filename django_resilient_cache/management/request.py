@@ -169,7 +169,7 @@ def _seconds(option: str, written: object, default: float, most: int, zero: str)
     if written is None:
         return default
     try:
-        seconds = float("nan") if isinstance(written, bool) else float(written)  # type: ignore[arg-type]
+        seconds = float("nan") if isinstance(written, bool) else float(written)  # type: ignore[arg-type]  # TypeError below
     except (TypeError, ValueError):
         seconds = float("nan")
     if not 0 <= seconds <= most:

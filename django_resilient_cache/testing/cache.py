@@ -193,7 +193,7 @@ class FaultyCache(AsyncByThread):
 
     def clear(self) -> None:
         # Not the method itself: made late it is made by another thread, with its own instance.
-        return self._call("clear", (), None, lambda: self.inner.clear())  # noqa: PLW0108
+        return self._call("clear", (), None, lambda: self.inner.clear())  # noqa: PLW0108 - bound late
 
     def add(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None

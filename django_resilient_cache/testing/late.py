@@ -95,7 +95,7 @@ class Later:
         try:
             while self._wait():
                 now = time.monotonic()
-                self._land(lambda change, now=now: change.due <= now)  # type: ignore[misc]
+                self._land(lambda change, now=now: change.due <= now)  # type: ignore[misc]  # mypy infers no lambda with a default
                 self._look()
         finally:
             with self._stirred:
