@@ -24,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("still_agent")
 
 ALIAS = "shop"
 
+#: Each connection to this database but the one that says so.
+END_THE_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
 
 @pytest.fixture(params=["in place", "thread"])
 def resilience(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -196,7 +202,7 @@ def test_a_thread_gets_over_a_connection_that_the_server_has_ended(table: str) -
     cache = caches["default"]
     for _ in range(3):
         cache.set("key", "value")
-        run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        run(END_THE_OTHERS)
         if registry.layer("table").direct:
             connections[ALIAS].close()
         cache.get("key")
