@@ -14,7 +14,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 
 logger = logging.getLogger("django_resilient_cache")
@@ -99,12 +100,23 @@ class Agent:
             thread.join(FAREWELL_SECONDS)
         self.flush(until)
 
+    @contextmanager
+    def at_rest(self, seconds: float) -> Iterator[None]:
+        """Begin no round within the block, and let the one under way end first, for `seconds`."""
+        ended = self._ticking.acquire(timeout=seconds)
+        try:
+            yield
+        finally:
+            if ended:
+                self._ticking.release()
+
     def after_fork(self) -> None:
         """Begin anew: the thread stayed with the parent, which will run its errands itself."""
         self._pid = os.getpid()
         self._errands.clear()
         self._lock = threading.RLock()  # a signal handler may come between, and use a cache
         self._running = threading.Lock()
+        self._ticking = threading.Lock()
         self._woken = threading.Event()
         self._woken_at = 0.0
         self._thread: threading.Thread | None = None
@@ -139,7 +151,8 @@ class Agent:
                 self._thread = None
 
     def _round(self) -> float | None:
-        waits = [_run(tick) for tick in self._ticks if not self._stopped]
+        with self._ticking:
+            waits = [_run(tick) for tick in self._ticks if not self._stopped]
         return min((wait for wait in waits if wait is not None), default=None)
 
 

@@ -12,6 +12,7 @@ from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
 from django_resilient_cache.async_api import AsyncApi
+from tests.apart import apart
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
 
@@ -53,10 +54,10 @@ def is_try(frame: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", ["aset", "adelete"])
+@apart
 def test_anywhere(cache: BaseCache, name: str) -> None:
     strikes: list[int] = []
     args = ("key", "new") if name == "aset" else ("key",)
-    before = sys.gettrace()
     for line in range(1, 200):
         cache.set("key", "old")
         sys.settrace(strike_at(line, strikes))
@@ -65,7 +66,7 @@ def test_anywhere(cache: BaseCache, name: str) -> None:
         except KeyboardInterrupt:
             pass
         finally:
-            sys.settrace(before)
+            sys.settrace(None)
         assert caches["near"].get("key") in (None, caches["far"].get("key"))
         if line not in strikes:
             break

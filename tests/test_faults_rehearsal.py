@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import State, breakers
+from django_resilient_cache.agent import agent
+from django_resilient_cache.ledger import Ledger
 from django_resilient_cache.registry import registry
 from django_resilient_cache.signals import layer_failed
 from django_resilient_cache.testing import SharedFaults, faults, rehearsal
@@ -60,6 +64,29 @@ def test_it_ends_faults_breakers_and_ledgers(chain: Any) -> None:
     assert breakers["redis"].last_error is None
     assert registry.layer("redis").ledger.trusted
     assert chain.get("k") == "old", "entries are left alone"
+
+
+def test_no_repair_that_is_under_way_deletes_anything_afterwards(
+    chain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, repairing = threading.Event(), Ledger.repairing
+
+    def slowly(ledger: Ledger, *args: Any) -> Any:
+        begun.set()
+        found = repairing(ledger, *args)
+        time.sleep(0.3)
+        return found
+
+    with rehearsal():
+        chain.set("warm", 1)
+        with faults("redis").fail():
+            chain.set("k", "missed")
+        monkeypatch.setattr(Ledger, "repairing", slowly)
+        agent.wake()
+        assert begun.wait(5)
+    chain.set("k", "value")
+    time.sleep(0.4)
+    assert chain.get("k") == "value"
 
 
 def test_it_begins_afresh_too(chain: Any) -> None:

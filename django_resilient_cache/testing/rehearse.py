@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django_resilient_cache.agent import FAREWELL_SECONDS, agent
 from django_resilient_cache.registry import registry
 from django_resilient_cache.testing.cache import discard_all
 
@@ -26,7 +27,8 @@ def rehearsal() -> Iterator[None]:
 
 def _start_afresh() -> None:
     discard_all()
-    for layer in list(registry._layers.values()):
-        layer.breaker.reset("rehearsal")
-        layer.ledger.forget()
-        layer._reports._quiet_until.clear()  # the next failure is the first one again
+    with agent.at_rest(FAREWELL_SECONDS):  # a repair would delete in the caches of the next test
+        for layer in list(registry._layers.values()):
+            layer.ledger.forget()
+            layer.breaker.reset("rehearsal")
+            layer._reports._quiet_until.clear()  # the next failure is the first one again

@@ -14,6 +14,7 @@ from django.core.cache import caches
 
 from django_resilient_cache.limits import Expired
 from tests import services
+from tests.apart import apart
 
 from .memcached import limit_for, needs_pymemcache, unix_memcached
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
@@ -89,6 +90,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
+@apart
 def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(kind, memcached):
     """It strikes at each line of the client in turn, between request and answer included.
 

@@ -23,6 +23,7 @@ from django_resilient_cache.limits import Expired
 from django_resilient_cache.limits.budget import Budget, armed
 from django_resilient_cache.limits.sockets import SocketsLimit
 from tests import services
+from tests.apart import apart
 
 from .sockets import (
     BACKENDS,
@@ -106,6 +107,7 @@ class Stopped(Exception):
 
 @every_backend
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
+@apart
 def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(backend, kind, valkey):
     """It strikes at each line of the client in turn, between request and answer included.
 
