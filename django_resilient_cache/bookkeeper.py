@@ -57,7 +57,7 @@ class Bookkeeper:
             return (None if entries else Outcome(Kind.DONE)), (entries, args[-1])
         if operation is operations.clear:
             self.ledger.begin()
-        elif operation is not operations.missed:
+        else:
             self.ledger.begin(name for name, _, _ in self.entries(operation, args))
         return None, args
 

@@ -197,6 +197,8 @@ class Layer(Guard):
         `in_passing`: whether a repair may be made on the way, where no agent can run.
         """
         agent.attend()
+        if operation is operations.missed:  # its caller is about to end, and waits for nothing
+            return None, args
         if in_passing and agent.stalled:
             self._repair_in_passing(operation, args)
         if self._away():  # comes before what it would not be asked for
@@ -218,8 +220,6 @@ class Layer(Guard):
         try:
             self.repair(REPAIR_IN_PASSING)
         except BaseException:  # the caller ends here, and its change is never asked for
-            if operation is operations.missed:
-                operation, args = args
             if operation in changes.REPLACING or operation is operations.clear:
                 self._books.missed(operation, args)
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from math import inf
@@ -60,7 +61,8 @@ class Ledger:
         self._capacity = capacity
         # Re-entrant: a signal handler may use the cache while this very thread holds the lock.
         self._lock = threading.RLock()
-        self._missed: dict[Hashable, Missed] = {}
+        # A dictionary would pass over all that is repaired already to find what comes first.
+        self._missed: OrderedDict[Hashable, Missed] = OrderedDict()
         self._late = LateCalls(clock)
         self._suspect_until = 0.0
         #: The marks of the last key for which there was no room and of a clear() that the layer

@@ -838,18 +838,27 @@ def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkey
     assert held(stage, "b") == ["b"]
 
 
-def test_what_it_leaves_behind_is_missed_whenever_it_is_ended(stage, monkeypatch):
-    """While it ends for one reason, another one comes."""
+def test_a_caller_that_is_ended_waits_for_no_repair(stage, monkeypatch):
     stage.cache.set("b", "old")
     miss(stage, "a")
     monkeypatch.setattr(type(agent), "stalled", True)
     stage.interrupt("authority")
-    with pytest.raises(Interrupted):
-        stage.layer("authority").execute(
-            None, operations.missed, (operations.delete, ("b", stage.cache.version))
-        )
+    noted = stage.layer("authority").execute(
+        None, operations.missed, (operations.delete, ("b", stage.cache.version))
+    )
+    assert noted.kind is Kind.DONE
     stage.heal("authority")
-    assert held(stage, "b") == ["b"]
+    assert held(stage, "a", "b") == ["a", "b"]
+
+
+def test_nor_does_it_leave_a_copy_above_for_one(monkeypatch):
+    with staged("memory", "upper", "authority") as stage:
+        stage.cache.set("a", "old")
+        monkeypatch.setattr(type(agent), "stalled", True)
+        stage.interrupt("upper")
+        with pytest.raises(Interrupted):
+            stage.cache.clear()
+        assert stage.behind("memory").get("a") is None
 
 
 def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
