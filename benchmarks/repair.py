@@ -1,4 +1,4 @@
-"""The rows about a repair: how long reads of other keys take meanwhile, and how long they take else."""
+"""The rows about a repair: how long reads of other keys take beside it, and how long they take else."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from benchmarks.setup import Bench, cache
 THREADS = 2
 PAUSE = 0.001
 
-#: Outages that a row goes through, unless it is to be quick.
-ROUNDS = 3
+#: Windows of each kind, by turns: what else the machine does then meets both alike.
+WINDOWS = 12
 
 #: Keys of one call by which the outage's changes are made and prepared.
 BATCH = 1000
@@ -29,59 +29,74 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The 99th percentile of the reads before an outage and during the repair after it."""
+    """The 99th percentile of the reads of a chain beside its repair and of one that needs none."""
 
-    before: float
-    during: float
+    beside: float
+    without: float
 
 
 def one_layer(bench: Bench) -> tuple[Spread, float, float]:
     """Reads of Redis through a chain that has nothing else."""
-    return _measure(bench, "repaired")
+    return _measure(bench, "repaired", "rested")
 
 
 def near(bench: Bench) -> tuple[Spread, float, float]:
     """Reads of local memory above it."""
-    return _measure(bench, "repaired_near")
+    return _measure(bench, "repaired_near", "rested_near")
 
 
-def _measure(bench: Bench, alias: str) -> tuple[Spread, float, float]:
-    rounds = ROUNDS if bench.seconds > 1 else 1
-    times = [_outage(bench, cache(alias)) for _ in range(rounds)]
-    ratio = Spread.of([each.during / each.before for each in times])
-    during, before = (statistics.median(side) for side in zip(*map(_both, times), strict=True))
-    return ratio, during * 1e6, before * 1e6
-
-
-def _both(times: Times) -> tuple[float, float]:
-    return times.during, times.before
-
-
-def _outage(bench: Bench, chain: Any) -> Times:
-    """Let Redis miss the changes of all keys, and read others while that is being made up for."""
-    from django_resilient_cache import State, breakers
+def _measure(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, float]:
+    from django_resilient_cache import breakers
+    from django_resilient_cache.agent import agent
     from django_resilient_cache.registry import registry
 
-    layer, redis = registry.layer("repaired_redis"), cache("repaired_redis")
+    fill(cache(rested))
+    _outage(bench, cache(repaired))
+    windows = WINDOWS if bench.seconds > 1 else 1
+    seconds = max(0.1, 4 * bench.seconds / WINDOWS)
+    ledger, times = registry.layer("repaired_redis").ledger, []
+    waiting = len(ledger)
+
+    def beside_it() -> float:
+        agent.wake()
+        with _reading(cache(repaired)) as calls:
+            time.sleep(seconds)
+        return _p99(calls)
+
+    def without_it() -> float:
+        with agent.at_rest(PATIENCE), _reading(cache(rested)) as calls:
+            time.sleep(seconds)
+        return _p99(calls)
+
+    for number in range(windows):
+        if number % 2:
+            without, beside = without_it(), beside_it()
+        else:
+            beside, without = beside_it(), without_it()
+        times.append(Times(beside, without))
+    assert bench.seconds <= 1 or 0 < len(ledger) < waiting, "no repair was seen"
+    ledger.forget()
+    breakers["repaired_redis"].reset()
+    ratio = Spread.of([each.beside / each.without for each in times])
+    beside = statistics.median(each.beside for each in times)
+    without = statistics.median(each.without for each in times)
+    return ratio, beside * 1e6, without * 1e6
+
+
+def _outage(bench: Bench, chain: Any) -> None:
+    """Let Redis miss the changes of all keys; return when it is read again."""
+    from django_resilient_cache import State
+    from django_resilient_cache.registry import registry
+
+    redis = cache("repaired_redis")
     changed = [f"changed-{number}" for number in range(bench.entries)]
     for first in range(0, len(changed), BATCH):
         redis.set_many(dict.fromkeys(changed[first : first + BATCH], "old"), 3600)
-    fill(chain)
-    seconds = max(0.2, 2 * bench.seconds)
-    with _reading(chain) as before:
-        time.sleep(seconds)
     with bench.frozen.frozen():
         for number, key in enumerate(changed):
             chain.set(key, "new", 3600) if number % 2 else chain.delete(key)
-    _until(lambda: layer.breaker.state is State.CLOSED)
+    _until(lambda: registry.layer("repaired_redis").breaker.state is State.CLOSED)
     fill(chain)
-    waiting = len(layer.ledger)
-    with _reading(chain) as during:
-        time.sleep(seconds)
-    assert bench.seconds <= 1 or 0 < len(layer.ledger) < waiting, "no repair was seen"
-    layer.ledger.forget()
-    breakers["repaired_redis"].reset()
-    return Times(_p99(before), _p99(during))
 
 
 @contextmanager

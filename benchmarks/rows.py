@@ -203,14 +203,14 @@ ROWS = (
     Row(
         "repair-redis",
         "Redis get, p99 during a repair of 100,000 keys",
-        "p99 before the outage",
+        "p99 without",
         Goal(1.1),
         repair_redis,
     ),
     Row(
         "repair-near",
         "the same, hits in local memory above it",
-        "p99 before the outage",
+        "p99 without",
         Goal(1.1),
         repair_near,
     ),

@@ -90,6 +90,11 @@ def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
         "repaired_near_memory": _memory("repaired_near", TIMEOUT=3600),
         "repaired": _chain("repaired_redis"),
         "repaired_near": _chain("repaired_near_memory", "repaired_redis"),
+        # The same beside them, which misses nothing.
+        "rested_redis": _redis(frozen, KEY_PREFIX="rested", RESILIENCE=guard),
+        "rested_near_memory": _memory("rested_near", TIMEOUT=3600),
+        "rested": _chain("rested_redis"),
+        "rested_near": _chain("rested_near_memory", "rested_redis"),
         "outage": _chain("frozen_near", "frozen"),
         "outage_without": _chain("frozen_near"),
         # A database for each: django-redis shares pools between aliases of one URL.

@@ -222,7 +222,7 @@ class StagedLayer(Layer):
         self.stage.watch.asks(self.alias, operation, args)
         return await super().aattempt(operation, args)
 
-    def repair(self, most: int = 100) -> bool:
+    def repair(self, most: int = REPAIR_BATCH) -> bool:
         stage = self.stage
         before, stage.repairing = stage.repairing, self.alias
         stage.watch.repair_begins()
