@@ -102,6 +102,8 @@ class ChainMachine(Process, RuleBasedStateMachine):
     ) -> None:
         stalled = stalled and not self.awaited  # tasks repair nothing in passing
         self.long_by = long_by  # nothing else lives for long
+        if long_by == "backfill":  # what is written above has an end of its own but there
+            shape, more["timeout"] = SHAPES[-1], None
         self.stage = Stage(*shape, behind=WholeSeconds, MAX_FAILURES=failures, **more)
         self.stage.__enter__()
         self.model = Model(self.stage, eternal=eternal, stalled=stalled)
@@ -537,6 +539,28 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.do("foreign add", entry, DEFAULT)
         breaker.auto()
         self.rounds(2)
+
+    @rule(name=st.sampled_from(["touch", "incr", "decr"]), entry=entries)
+    def decision_whose_answer_is_lost(self, name: str, entry: Entry) -> None:
+        """It may have been made: no copy from before it stays above."""
+        self.all_well()
+        self.replace("set", entry, DEFAULT)
+        began = self.model.event()
+        asked = self.stage.layer(self.stage.authority).ledger.trusted
+        self.operate(name, entry, DEFAULT, [(0, "before", "lose")])
+        if asked:  # else it was decided without the authority
+            self.nothing_older_is_above(entry, began)
+
+    @rule(number=st.sampled_from([0, 1, 1, 2]), when=whens, change=changes, entry=entries)
+    def computed_before_a_change(self, number: int, when: str, change: str, entry: Entry) -> None:
+        """Without the authority's answer the layers above keep only what nothing came after."""
+        self.all_well()
+        self.replace("delete", entry, DEFAULT)
+        self.stage.standing[self.stage.authority] = "refuse"
+        number += len(self.stage.layers)  # after so many reads; the computation is one of them
+        self.operate("compute", entry, DEFAULT, [(number, when, [(change, entry, DEFAULT)])])
+        self.nothing_older_is_read()
+        self.stage.heal(self.stage.authority)
 
     @rule(name=st.sampled_from(DECISIONS), when=whens, other=missed_changes, entry=entries)
     def decision_during_a_missed_change(
