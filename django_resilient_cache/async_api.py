@@ -36,8 +36,9 @@ class AsyncApi(Asking):
 
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         found, first = self._nearest(key, version)
-        if found is not MISSING:
-            return found
+        return found if found is not MISSING else await self._aget(key, default, version, first)
+
+    async def _aget(self, key: Any, default: Any, version: Any, first: Outcome | None) -> Any:
         plan = self._made_plan or self._plan()
         keys = plan.keys
         key, version = (keys.resolve if first is None else keys.name)(key, version)
@@ -111,14 +112,18 @@ class AsyncApi(Asking):
         """As `get_or_set`; what `default` returns is awaited if it can be."""
         flights = registry.flights
         landed = flights.landed
-        value = await self.aget(key, MISSING, version)
+        value, first = self._nearest(key, version)
         if value is not MISSING:
             return value
         plan = self._plan()
         name, number = plan.keys.name(key, version)
         token = registry.generations.token
+        given = token(name)  # as old as `default`, if that is the value
+        value = await self._aget(key, MISSING, version, first)
+        if value is not MISSING:
+            return value
         if not callable(default):
-            steps = partial(self._keeping, name, default, timeout, number, token(name))
+            steps = partial(self._keeping, name, default, timeout, number, given)
             return (await self._akept(default, steps)).value
 
         async def compute(flight: Flight) -> Any:

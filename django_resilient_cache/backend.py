@@ -166,15 +166,18 @@ class ResilientCache(AsyncApi):
         """
         flights = registry.flights
         landed = flights.landed
-        value = self.get(key, MISSING, version)
+        value, first = self._nearest(key, version)
         if value is not MISSING:
             return value
         plan = self._plan()
         name, number = plan.keys.name(key, version)
         token = registry.generations.token
+        given = token(name)  # as old as `default`, if that is the value
+        value = self._get(key, MISSING, version, first)
+        if value is not MISSING:
+            return value
         if not callable(default):
-            steps = self._keeping(name, default, timeout, number, token(name))
-            return self._run(steps).value
+            return self._run(self._keeping(name, default, timeout, number, given)).value
 
         def compute(flight: Flight) -> Any:
             if flights.landed != landed:  # perhaps this very key: look again

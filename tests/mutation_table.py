@@ -717,6 +717,15 @@ def _late_results() -> Iterator[Mutation]:
         by="tests/test_chain.py",
     )
     yield _one(
+        "given-value-is-as-old-as-its-miss",
+        "nor is a value that was given before one",
+        "backend.py",
+        "self._keeping(name, default, timeout, number, given)",
+        "self._keeping(name, default, timeout, number, token(name))",
+        # The model takes such a value for as old as the end of its call.
+        by="tests/test_flight.py",
+    )
+    yield _one(
         "reader-does-not-see-a-change-under-way",
         "no copy is made while its key is being changed",
         "generations.py",

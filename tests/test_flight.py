@@ -18,8 +18,10 @@ from django_resilient_cache import deadline
 from django_resilient_cache import flight as flight_module
 from django_resilient_cache.flight import Flights
 from django_resilient_cache.registry import registry
+from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
+from tests.stage import staged
 
 PATIENCE = 20.0
 
@@ -327,3 +329,22 @@ def test_an_entry_written_meanwhile_by_somebody_else_wins() -> None:
 
     assert cache.get_or_set("k", compute) == "quicker"
     assert cache.get("k") == "quicker"
+
+
+# A value given as it is, which is as old as the call
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("shape", [("memory", "authority"), ("upper", "authority")])
+def test_a_given_value_does_not_replace_one_that_was_set_during_its_call(
+    shape: tuple[str, ...], way: str
+) -> None:
+    with staged(*shape) as stage:
+        stage.refuse("authority")
+        stage.during("authority", "before", lambda: stage.cache.set("k", "newer"))
+        if way == "sync":
+            found = stage.cache.get_or_set("k", "given")
+        else:
+            found = at_once(stage.cache.aget_or_set, "k", "given")
+        assert found in ("given", "newer")
+        assert stage.cache.get("k") == "newer"
