@@ -10,7 +10,7 @@ import django
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from tests import services
+from tests import services, turns
 from tests.postgresql import PostgreSQLServer, postgresql_server
 
 # Here, and not in pytest's configuration: tests.settings is importable once this file is.
@@ -22,7 +22,7 @@ from tests.databases import cache_table  # noqa: E402
 from tests.victims import Victims  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from pytest_django import DjangoDbBlocker
 
@@ -43,12 +43,43 @@ ONCE = (
     "tests/test_benchmarks.py",
 )
 
+#: What runs with no other test beside it; see turns.py.
+ALONE = (
+    "tests/processes/test_orders_to_all.py",
+    "tests/processes/test_uvicorn_load.py",
+    "tests/test_under_load.py",
+)
+
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(ONCE):
             item.add_marker(pytest.mark.once)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    file = _alone(item)
+    if file is None or item.session.stash.get(_HERE, None) != file:
+        turns.begin(alone=file is not None)
+        item.session.stash[_HERE] = file
+    try:
+        return (yield)
+    finally:
+        if file is None or nextitem is None or _alone(nextitem) != file:
+            item.session.stash[_HERE] = None
+            turns.end()
+
+
+#: The file of `ALONE` whose tests are running.
+_HERE = pytest.StashKey[str | None]()
+
+
+def _alone(item: pytest.Item) -> str | None:
+    return next((file for file in ALONE if item.nodeid.startswith(file)), None)
 
 
 @pytest.hookimpl(optionalhook=True)

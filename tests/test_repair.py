@@ -48,7 +48,7 @@ def test_an_idle_process_repairs_what_was_missed(
     cache = caches["default"]
     caches["redis"].set_many({f"key{n}": "old" for n in range(300)}, timeout=None)
     caches["redis"].set("untouched", "old")
-    assert cache.get("untouched") == "old"
+    assert services.wait_until(lambda: cache.get("untouched") == "old"), "connected"
     own_valkey.freeze()
     cache.delete_many([f"key{n}" for n in range(100)])
     for n in range(100, 200):
