@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import crowds, frozen, peers, repair, single
+from benchmarks import beside, crowds, frozen, peers, single
 from benchmarks.result import Goal, Result, Row
 from benchmarks.setup import Bench
 
@@ -24,11 +24,15 @@ def frozen_installed(bench: Bench) -> Result:
 
 
 def repair_redis(bench: Bench) -> Result:
-    return Result(*repair.one_layer(bench))
+    return Result(*beside.one_layer(bench))
 
 
 def repair_near(bench: Bench) -> Result:
-    return Result(*repair.near(bench))
+    return Result(*beside.near(bench))
+
+
+def board_frozen(bench: Bench) -> Result:
+    return Result(*beside.board(bench))
 
 
 def memory(bench: Bench) -> Result:
@@ -213,6 +217,13 @@ ROWS = (
         "p99 without",
         Goal(1.1),
         repair_near,
+    ),
+    Row(
+        "board-frozen",
+        "Redis get, p99 while the board's server hangs",
+        "p99 without",
+        Goal(1.05),
+        board_frozen,
     ),
     Row(
         "memory",

@@ -44,6 +44,7 @@ def configure(bench: Bench) -> None:
     settings.configure(
         CACHES=_caches(bench),
         INSTALLED_APPS=["django_resilient_cache"],
+        RESILIENT_CACHE_CONTROL_ALIAS="board",
         LOGGING={"version": 1, "loggers": {name: {"level": "CRITICAL"} for name in LOGGERS}},
     )
     django.setup()
@@ -90,6 +91,7 @@ def _caches(bench: Bench) -> dict[str, dict[str, Any]]:
         "repaired_near_memory": _memory("repaired_near", TIMEOUT=3600),
         "repaired": _chain("repaired_redis"),
         "repaired_near": _chain("repaired_near_memory", "repaired_redis"),
+        "board": {"BACKEND": DJANGO, "LOCATION": bench.healthy.url(1)},
         # The same beside them, which misses nothing.
         "rested_redis": _redis(frozen, KEY_PREFIX="rested", RESILIENCE=guard),
         "rested_near_memory": _memory("rested_near", TIMEOUT=3600),
