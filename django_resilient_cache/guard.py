@@ -246,8 +246,8 @@ class Guard:
             return self._limit.call(operation, args, budget, trial=permit.trial)
         except Expired as expired:
             return self._expired(operation, permit, budget, expired)
-        except NoPlace:
-            return self._no_place(operation, permit)
+        except NoPlace as none:
+            return self._no_place(operation, permit, budget, none.given)
 
     async def _awaited_within_limit(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...], permit: Permit
@@ -261,8 +261,8 @@ class Guard:
             return await self._awaited.acall(operation, args, budget, trial=permit.trial)
         except Expired as expired:
             return self._expired(operation, permit, budget, expired)
-        except NoPlace:
-            return self._no_place(operation, permit)
+        except NoPlace as none:
+            return self._no_place(operation, permit, budget, none.given)
 
     def _budget(self) -> float | None:
         """Return the seconds that a call may take; None: as many as it needs."""
@@ -278,7 +278,13 @@ class Guard:
         """Whether the breaker has opened, and lets through trials at most."""
         return self.breaker.standing is None
 
-    def _no_place(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
+    def _no_place(
+        self,
+        operation: Callable[..., Outcome],
+        permit: Permit,
+        budget: float | None,
+        given: float,
+    ) -> Outcome:
         if not permit.trial and self._refused():
             self.rejected += 1
             return REJECTED
@@ -286,8 +292,18 @@ class Guard:
         if permit.trial:
             permit.failure(outcome.error)
         else:
-            permit.release()
+            self._blame(permit, budget, given, outcome)
         return outcome
+
+    def _blame(self, permit: Permit, budget: float | None, given: float, outcome: Outcome) -> None:
+        """Count a time-out against the layer by how much of the limit it was `given`, in seconds."""
+        limit = self._seconds
+        if limit is None or not given:
+            permit.release()
+        elif budget is None or budget < limit or given < _USED_UP * limit:
+            permit.cut_short(given, limit, outcome.error)
+        else:
+            permit.failure(outcome.error)
 
     def _expired(
         self,
@@ -305,12 +321,7 @@ class Guard:
             if cut
             else f"no answer within {limit:.3g} s (OPERATION_TIMEOUT)",
         )
-        if limit is None:
-            permit.release()
-        elif cut or expired.given < _USED_UP * limit:
-            permit.cut_short(expired.given, limit, outcome.error)
-        else:
-            permit.failure(outcome.error)
+        self._blame(permit, budget, expired.given, outcome)
         if not cut:
             self._reports.failure(operation.__name__, outcome.error)
         outcome.abandoned = expired.abandoned

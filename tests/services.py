@@ -365,12 +365,15 @@ class LoopServer(ABC):
 
     async def _stop(self) -> None:
         self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(5):  # what was accepted just now has its task, which begins soon
+            await asyncio.sleep(0)
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._cut()
-        await asyncio.sleep(0)  # aborted transports close their sockets in the next round
+        for _ in range(2):  # aborted transports close their sockets in the next round
+            await asyncio.sleep(0)
 
     def _run(self, work: object) -> object:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)  # type: ignore[arg-type]

@@ -213,6 +213,18 @@ def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     assert (bench.layer.rejected, bench.layer.timeouts) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("withheld", "failures"), [([0.1], 1), ([0.03] * 3, 0), ([0.03] * 4, 1), ([0.0] * 9, 0)]
+)
+def test_no_place_counts_for_as_long_as_calls_that_hang_hold_all(
+    withheld: list[float], failures: int
+) -> None:
+    bench = Bench(seconds=0.1)
+    for given in withheld:
+        assert bench.call(NoPlace(given)).kind is Kind.TIMED_OUT
+    assert bench.failures_in_a_row == failures
+
+
 def test_no_place_is_no_failure_but_of_a_trial() -> None:
     bench = Bench()
     for _ in range(10):

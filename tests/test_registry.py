@@ -45,13 +45,13 @@ class OwnMemory(LocMemCache):
     """May keep in its instance whatever it likes."""
 
 
-def plans(alias: str = "default") -> set[int]:
+def plans(alias: str = "default") -> set[Any]:
     """What this chain's backends are made of in several contexts."""
     made: list[Any] = [caches.create_connection(alias) for _ in range(2)]
     thread = threading.Thread(target=lambda: made.append(caches[alias]))
     thread.start()
     thread.join()
-    return {id(backend._plan()) for backend in made}
+    return {backend._plan() for backend in made}
 
 
 @override_settings(CACHES=CACHES)

@@ -162,6 +162,48 @@ def test_threads_are_bounded_and_an_abandoned_call_keeps_its_place(
     assert len(own_threads()) == 3
 
 
+def test_who_finds_no_place_for_calls_that_hang_knows_for_how_long_they_did(
+    limit: ThreadLimit, hang: Hang
+) -> None:
+    """Else a layer that hangs, in a process too busy to blame it, would cost every call its limit."""
+
+    def given() -> float:
+        with pytest.raises(NoPlace) as caught:
+            call(limit, hang, budget=0.1)
+        return caught.value.given
+
+    abandon(limit, hang, 3)
+    assert 0 < max(given() for _ in range(5)) <= 0.1
+    hang.release()
+    assert wait_until(lambda: len(limit._idle) == 3)
+    assert limit._hanging == 0
+
+
+def test_calls_that_others_still_wait_for_are_no_hung_ones(limit: ThreadLimit, hang: Hang) -> None:
+    waiting = [threading.Thread(target=lambda: call(limit, hang)) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    assert wait_until(lambda: hang.started == 3)
+    with pytest.raises(NoPlace) as caught:
+        call(limit, hang, budget=SHORT)
+    assert caught.value.given == 0
+    hang.release()
+    for thread in waiting:
+        thread.join(LONG)
+
+
+def test_calls_from_before_the_limit_was_closed_are_not_counted_after_it(
+    limit: ThreadLimit, hang: Hang
+) -> None:
+    abandon(limit, hang, 3)
+    limit.close()
+    assert limit._hanging == 0
+    hang.release()
+    assert call(limit, lambda raw: "after") == "after"
+    assert wait_until(lambda: limit._started == 1)
+    assert limit._hanging == 0
+
+
 def test_the_wait_for_a_place_is_not_the_layers(limit: ThreadLimit, hang: Hang) -> None:
     """With many callers it would open the breaker of a layer that is well."""
     other = Hang()

@@ -68,7 +68,15 @@ _left: dict[int, Abandoned] = {}
 
 
 class NoPlace(Exception):
-    """No place was free within the budget, or by then the layer was not to be asked any more."""
+    """No place was free within the budget, or by then the layer was not to be asked any more.
+
+    `given`: seconds for which the layer left calls without an answer in all places meanwhile, though
+    their callers had given them up: for so long it would not have answered this one either.
+    """
+
+    def __init__(self, given: float = 0.0) -> None:
+        super().__init__("no place was free")
+        self.given = given
 
 
 def never() -> bool:

@@ -128,6 +128,7 @@ class _Worker:
             _close_broken_connections()
         if not job.claim.acquire(blocking=False):
             self._discard()  # the caller has left; the connection may hold half an answer
+            self._limit.left(self)
             job.ended = True
             job.call_back()
         self._limit.free(self)
@@ -177,6 +178,7 @@ class ThreadLimit:
         if not ended:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
+                self._hang(1)
                 raise Expired(self._given(job, asked, began + budget - asked), job)
             job.done.acquire()  # the result came first after all: it is on its way
         result: T = _result(job)
@@ -202,6 +204,7 @@ class ThreadLimit:
             self._let_go(interruption, job, worker)
             raise
         if given_up:
+            self._hang(1)
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             raise Expired(self._given(job, asked, began + budget - asked), job)
         result: T = _result(job)
@@ -228,6 +231,8 @@ class ThreadLimit:
         self._freed = threading.Condition()
         self._started = 0
         self._waiting = 0
+        #: Calls under way that their callers have given up.
+        self._hanging = 0
         #: Tasks in event loops that wait for a place.
         self._tasks = Places()
         self._era = object()
@@ -235,6 +240,7 @@ class ThreadLimit:
     def close(self) -> None:
         """End the idle threads; busy ones end when their call does."""
         self._era = object()
+        self._hanging = 0
         while self._idle:
             try:
                 worker = self._idle.pop()
@@ -247,7 +253,10 @@ class ThreadLimit:
     def _worker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
         worker = self._free_worker()
         if worker is None and wait:
+            hung = self._is_hung()
             worker = self._unless_refused(self._wait_for_place(budget, began))
+            if worker is None and hung:
+                raise NoPlace(self._withheld(budget, began))
         if worker is None:
             raise NoPlace
         return worker
@@ -255,7 +264,10 @@ class ThreadLimit:
     async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
         worker = self._free_worker()
         if worker is None and wait:
+            hung = self._is_hung()
             worker = self._unless_refused(await self._await_place(budget, began))
+            if worker is None and hung:
+                raise NoPlace(self._withheld(budget, began))
         if worker is None:
             raise NoPlace
         return worker
@@ -321,7 +333,28 @@ class ThreadLimit:
         if not job.sent:
             self.free(worker)
         elif job.claim.acquire(blocking=False):
+            self._hang(1)
             abandon(interruption, job, job.args)
+
+    def left(self, worker: _Worker) -> None:
+        """Know that a call has ended whose caller had given it up."""
+        if worker.era is self._era:
+            self._hang(-1)
+
+    def _hang(self, more: int) -> None:
+        with self._freed:
+            self._hanging += more
+
+    def _is_hung(self) -> bool:
+        """Whether calls that were given up hold all places."""
+        return self._hanging >= self._max
+
+    def _withheld(self, budget: float | None, began: float) -> float:
+        """Tell for how long the layer has left all of them without an answer, as `_given` does."""
+        if budget is None or not self._is_hung():
+            return 0.0
+        late = self._clock() - began - budget
+        return max(0.0, budget - _HANDOVERS * max(0.0, late))
 
     def _given(self, job: _Job, asked: float, left: float) -> float:
         """Tell how long the other side was really given of what was `left` when it was `asked`.

@@ -26,12 +26,12 @@ def rehearsal() -> Iterator[None]:
 
 
 def _start_afresh() -> None:
-    for layer in list(registry._layers.values()):
-        layer.ledger.forget()  # before the faults end: a repair would get through
-    discard_all()
+    # While the faults last: a repair that is under way must not get through at the end.
     with agent.at_rest(FAREWELL_SECONDS):
-        discard_all()  # the calls of a repair that was under way
         for layer in list(registry._layers.values()):
             layer.ledger.forget()
+        discard_all()
+        for layer in list(registry._layers.values()):
+            layer.ledger.forget()  # what has just been given up
             layer.breaker.reset("rehearsal")
             layer._reports._quiet_until.clear()  # the next failure is the first one again

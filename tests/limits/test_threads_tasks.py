@@ -153,8 +153,10 @@ def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
         told = []
         for each in outcomes:
             each.abandoned.when_ended(lambda: told.append(1))
-        with pytest.raises(NoPlace):
+        with pytest.raises(NoPlace) as none:
             await acall(limit, answer, budget=SHORT)
+        assert none.value.given <= SHORT
+        assert limit._is_hung()
         assert not told
         hang.release()
         assert await acall(limit, answer) == "answer"
