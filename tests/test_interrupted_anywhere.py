@@ -61,6 +61,8 @@ class Interrupter:
     def _profile(self, frame: FrameType, event: str, arg: object) -> None:
         if event not in ("call", "c_return") or (event == "call" and _delegates(frame)):
             return
+        if event == "c_return" and getattr(arg, "__name__", "") == "__enter__":
+            return  # see "What can still go wrong": from Python 3.14 on it leaves any lock locked
         file = frame.f_code.co_filename
         if not file.startswith(PACKAGE) or file[len(PACKAGE) + 1 :].startswith(ELSEWHERE):
             return
