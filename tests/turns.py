@@ -19,7 +19,10 @@ def _opened(name: str) -> TextIO | None:
     """A file that all processes have open, of other runs too; None where there is one only."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return None
-    return (Path(tempfile.gettempdir()) / f"resilient-cache-tests-{os.getuid()}.{name}").open("w")
+    file = Path(tempfile.gettempdir()) / f"resilient-cache-tests-{os.getuid()}.{name}"
+    opened = file.open("w")
+    os.register_at_fork(after_in_child=opened.close)  # what outlives its test holds up nobody
+    return opened
 
 
 def begin(*, alone: bool) -> None:
