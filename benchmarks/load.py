@@ -52,7 +52,7 @@ def calls_per_second(
 ) -> float:
     """Let all threads call `work(i)` without a pause; return the calls that ended per second.
 
-    `release` is called when the time is up, before the threads are waited for.
+    Where none did, one is said to have, so that there is something to divide by.  `release` is called when the time is up, before the threads are waited for.
     """
     done = [0] * threads
     numbers = iter(range(threads))
@@ -66,7 +66,7 @@ def calls_per_second(
     with _threads(loop, threads) as (stop, _):
         begin = perf_counter()
         stop.wait(seconds)
-        rate = sum(done) / (perf_counter() - begin)
+        rate = max(1, sum(done)) / (perf_counter() - begin)
         stop.set()
         release()
     return rate
