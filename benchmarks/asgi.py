@@ -118,7 +118,7 @@ class Site:
         )
         try:
             self._wait()
-        except BaseException:
+        except BaseException:  # whatever it was: nothing is left running
             self.__exit__()
             raise
         return self

@@ -70,7 +70,7 @@ class Server:
         )
         try:
             self._wait()
-        except BaseException:
+        except BaseException:  # whatever it was: nothing is left running
             self._stop()
             raise
         return self

@@ -21,10 +21,10 @@ and this runs it:
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "conference.settings")
     try:
-        import django_redis  # noqa: F401
+        import django_redis  # noqa: F401  # whether it is there
         from django.core.management import execute_from_command_line
 
-        import django_resilient_cache  # noqa: F401
+        import django_resilient_cache  # noqa: F401  # whether it is there
     except ModuleNotFoundError as missing:
         sys.exit(NEEDS.format(name=missing.name, python=sys.executable))
     execute_from_command_line(sys.argv)

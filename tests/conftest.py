@@ -18,8 +18,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 # These use what is set up only now.
-from tests.databases import cache_table  # noqa: E402
-from tests.victims import Victims  # noqa: E402
+from tests.databases import cache_table  # noqa: E402  # once Django is set up
+from tests.victims import Victims  # noqa: E402  # once Django is set up
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -220,7 +220,7 @@ def _begin(mutation: Mutation, examples: int, trials: dict[Connection, _Trial]) 
 def _answer(mutation: Mutation, examples: int, end: Connection) -> None:
     try:
         end.send(put_to_the_test(mutation, examples))
-    except BaseException:
+    except BaseException:  # the parent is to hear of it
         end.send(traceback.format_exc())
 
 

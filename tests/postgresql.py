@@ -153,7 +153,7 @@ class PostgreSQLServer(RealServer):
 def postgresql_server() -> PostgreSQLServer:
     """A PostgreSQL of one's own: `with postgresql_server() as server: ...`."""
     try:
-        import psycopg  # noqa: F401
+        import psycopg  # noqa: F401  # whether it is there
     except ImportError:
         unavailable("no psycopg")
     programs = _programs()

@@ -178,7 +178,7 @@ class RealServer(ABC):
     def __enter__(self) -> Self:
         try:
             self.start_somewhere()
-        except BaseException:
+        except BaseException:  # whatever it was: nothing is left running
             self.stop()
             raise
         return self
@@ -376,7 +376,7 @@ class LoopServer(ABC):
             await asyncio.sleep(0)
 
     def _run(self, work: object) -> object:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)  # type: ignore[arg-type]
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)  # type: ignore[arg-type]  # any coroutine
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -220,7 +220,7 @@ def test_the_leader_of_a_loop_that_has_gone_keeps_nobody(
     hung = Slow()
     loop = asyncio.new_event_loop()
     task = loop.create_task(cache.aget_or_set("key", hung))
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
     while not hung.started:
         loop.run_until_complete(asyncio.sleep(0.001))
     loop.close()

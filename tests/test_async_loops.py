@@ -142,7 +142,7 @@ def test_loops_closed_with_calls_under_way(
         loop = asyncio.new_event_loop()
         tasks = [loop.create_task(caches["default"].aset("key", "new")) for _ in range(10)]
         for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
         loop.run_until_complete(asyncio.sleep(0.02))
         left += map(weakref.ref, tasks)
         loop.close()

@@ -74,7 +74,7 @@ def test_an_instance_may_be_used_by_another_thread() -> None:
     mine.set("k", 1)
     found: list[Any] = []
     for use in (lambda: mine.get("k"), lambda: caches["default"].get("k")):
-        thread = threading.Thread(target=lambda: found.append(use()))  # noqa: B023
+        thread = threading.Thread(target=lambda: found.append(use()))  # noqa: B023  # called in this round
         thread.start()
         thread.join()
     assert found == [1, 1]
@@ -227,7 +227,7 @@ def test_a_faulty_cache_is_the_cache_behind_it_until_told_otherwise() -> None:
     assert faulty.make_key("k") == real.make_key("k")
     assert faulty.default_timeout == 300
     with pytest.raises(AttributeError):
-        faulty.no_such_attribute  # noqa: B018
+        faulty.no_such_attribute  # noqa: B018  # the look-up itself is tried
 
 
 @override_settings(CACHES=settings())

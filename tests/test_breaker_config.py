@@ -27,7 +27,7 @@ def test_alone_only_the_in_a_row_rule_is_on():
 def test_a_config_cannot_be_changed():
     config = BreakerConfig()
     with pytest.raises(AttributeError):
-        config.max_failures = 3  # type: ignore[misc]
+        config.max_failures = 3  # type: ignore[misc]  # frozen: a mistake on purpose
 
 
 COUNTS = ["max_failures", "min_calls", "half_open_successes", "half_open_max_calls"]
@@ -72,7 +72,7 @@ def test_a_cap_below_the_start_is_refused():
 @pytest.mark.parametrize("name", ["failure_window", "reset_timeout"])
 def test_seconds_that_have_no_meaning_of_none_refuse_it(name):
     with pytest.raises(TypeError, match=f"{name} must be a number of seconds above 0, got None"):
-        BreakerConfig(**{name: None})  # type: ignore[arg-type]
+        BreakerConfig(**{name: None})  # type: ignore[arg-type]  # options by name
 
 
 def test_random_is_what_the_jitter_uses_by_default(monkeypatch):

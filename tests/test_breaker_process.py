@@ -55,7 +55,7 @@ def in_child(check: Callable[[], None]) -> int:
             check()
             status = 0
         except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)  # noqa: T201
+            print(repr(error), file=sys.stderr, flush=True)  # noqa: T201  # the parent reads it
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

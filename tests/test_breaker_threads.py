@@ -66,7 +66,7 @@ def open_breaker(clock: Clock, **config: object) -> CircuitBreaker:
     """A breaker at the end of its open time."""
     breaker = CircuitBreaker(
         "cache",
-        BreakerConfig(max_failures=1, reset_timeout=1.0, **config),  # type: ignore[arg-type]
+        BreakerConfig(max_failures=1, reset_timeout=1.0, **config),  # type: ignore[arg-type]  # options by name
         clock,
     )
     breaker.acquire().failure()
@@ -141,7 +141,7 @@ def test_failures_at_one_moment_open_it_once_and_for_the_base_time():
             rng=lambda: 0.5,
         )
         permits = [breaker.acquire() for _ in range(32)]
-        in_threads(32, lambda index, permits=permits: permits[index].failure())  # type: ignore[misc]
+        in_threads(32, lambda index, permits=permits: permits[index].failure())  # type: ignore[misc]  # mypy wants no defaults in a lambda
         assert [event.reason for event in events] == ["5 failures in a row"]
         assert breaker.retry_after == 4.0
 
@@ -160,7 +160,7 @@ def test_successful_trials_at_one_moment_close_it_once():
         breaker = open_breaker(YieldingClock(), half_open_max_calls=16, half_open_successes=16)
         breaker._on_change = events.append
         permits = [breaker.acquire() for _ in range(16)]
-        in_threads(16, lambda index, permits=permits: permits[index].success())  # type: ignore[misc]
+        in_threads(16, lambda index, permits=permits: permits[index].success())  # type: ignore[misc]  # mypy wants no defaults in a lambda
         assert [event.new for event in events] == [State.HALF_OPEN, State.CLOSED]
 
 
@@ -175,7 +175,7 @@ def test_calls_run_side_by_side_in_every_state_that_admits_several():
         elif prepare == "forced closed":
             breaker.force_closed()
         meet = threading.Barrier(8)
-        in_threads(8, lambda _, breaker=breaker, meet=meet: breaker.call(meet.wait, 10))  # type: ignore[misc]
+        in_threads(8, lambda _, breaker=breaker, meet=meet: breaker.call(meet.wait, 10))  # type: ignore[misc]  # mypy wants no defaults in a lambda
         assert breaker.state in {State.CLOSED, State.FORCED_CLOSED}
 
 

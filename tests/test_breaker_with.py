@@ -119,7 +119,7 @@ def test_generators_of_several_breakers_run_by_turns(make):
     next(two)
     next(one)
     with pytest.raises(Broken):
-        two.throw(Broken())  # type: ignore[attr-defined]
+        two.throw(Broken())  # type: ignore[attr-defined]  # a generator
     assert first.state is State.CLOSED
     assert second.state is State.OPEN
     assert breaker_module._held.get() is None

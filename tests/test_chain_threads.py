@@ -120,7 +120,7 @@ def test_a_reader_and_a_change(read: str, change: str, layers: tuple[BaseCache, 
         far.set_many({"k": -1, "other": -1})
         if change == "add":
             far.delete("k")
-        together(lambda: READS[read](number), lambda: CHANGES[change](number))  # noqa: B023
+        together(lambda: READS[read](number), lambda: CHANGES[change](number))  # noqa: B023  # called in this round
         assert agree(near, far)
 
 
@@ -133,8 +133,8 @@ def test_two_changes(one: str, other: str, layers: tuple[BaseCache, BaseCache]) 
         far.set("k", -1)
         near.clear()
         together(
-            lambda: CHANGES[one](number),  # noqa: B023
-            lambda: CHANGES[other](number + 1000),  # noqa: B023
+            lambda: CHANGES[one](number),  # noqa: B023  # called in this round
+            lambda: CHANGES[other](number + 1000),  # noqa: B023  # called in this round
         )
         assert agree(near, far)
 
@@ -150,5 +150,5 @@ def test_two_threads_change_one_key_thousands_of_times(
             random.choice(jobs)(number)
 
     for start in (0, 10_000):
-        together(lambda: changes(start), lambda: changes(start + 5000))  # noqa: B023
+        together(lambda: changes(start), lambda: changes(start + 5000))  # noqa: B023  # called in this round
         assert agree(near, far)

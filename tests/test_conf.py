@@ -148,7 +148,7 @@ class TestLayer:
 
     def test_configuration_cannot_be_changed_by_accident(self) -> None:
         with pytest.raises(FrozenInstanceError):
-            conf.layer_config("default").alias = "other"  # type: ignore[misc]
+            conf.layer_config("default").alias = "other"  # type: ignore[misc]  # frozen: a mistake on purpose
 
     @pytest.mark.parametrize(
         ("name", "value"),

@@ -65,7 +65,7 @@ def test_one_operation_may_be_named_without_a_list() -> None:
 
 def test_a_misspelt_narrowing_is_refused() -> None:
     with override_settings(CACHES=caches_with({})), pytest.raises(TypeError, match="key"):
-        faults("redis").fail(key="menu:*")  # type: ignore[call-arg]
+        faults("redis").fail(key="menu:*")  # type: ignore[call-arg]  # a mistake on purpose
 
 
 def caches_with(entry: dict[str, Any]) -> dict[str, Any]:

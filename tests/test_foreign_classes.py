@@ -14,13 +14,13 @@ from tests import services
 
 django_redis = pytest.importorskip("django_redis")
 from django_redis.cache import RedisCache as DjangoRedisCache  # noqa: E402 - after the skip
-from django_redis.client import DefaultClient  # noqa: E402
-from django_redis.pool import ConnectionFactory  # noqa: E402
+from django_redis.client import DefaultClient  # noqa: E402  # once Django is set up
+from django_redis.pool import ConnectionFactory  # noqa: E402  # once Django is set up
 
 HERE = __name__
 
 
-class WrappingCache(DjangoRedisCache):  # type: ignore[misc]
+class WrappingCache(DjangoRedisCache):  # type: ignore[misc]  # its base has no types
     """As one that signs or encrypts."""
 
     def set(self, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -46,12 +46,12 @@ class WrappingDjangoCache(RedisCache):
         self._class = WrappingClient
 
 
-class OwnFactory(ConnectionFactory):  # type: ignore[misc]
+class OwnFactory(ConnectionFactory):  # type: ignore[misc]  # its base has no types
     def connect(self, url: str) -> Any:
         return super().connect(url)
 
 
-class OwnClient(DefaultClient):  # type: ignore[misc]
+class OwnClient(DefaultClient):  # type: ignore[misc]  # its base has no types
     def connect(self, index: int = 0) -> Any:
         return super().connect(index)
 

@@ -333,9 +333,9 @@ def test_an_exception_thrown_in_by_another_thread(hang: Callable[[bool], None]) 
 
         def call() -> None:
             try:
-                ended.append(cache.get("key"))  # noqa: B023
+                ended.append(cache.get("key"))  # noqa: B023  # called in this round
             except Exception as error:
-                ended.append(type(error))  # noqa: B023
+                ended.append(type(error))  # noqa: B023  # called in this round
 
         thread = threading.Thread(target=call)
         thread.start()

@@ -863,9 +863,9 @@ def test_nor_does_it_leave_a_copy_above_for_one(monkeypatch):
 
 def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
     miss(stage, "a")
-    agent.attend.reset_mock()  # type: ignore[attr-defined]
+    agent.attend.reset_mock()  # type: ignore[attr-defined]  # a mock
     stage.cache.get("a")
-    agent.attend.assert_called()  # type: ignore[attr-defined]
+    agent.attend.assert_called()  # type: ignore[attr-defined]  # a mock
 
 
 # What the agent is woken for
@@ -873,18 +873,18 @@ def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
 
 def test_the_agent_is_woken_by_the_first_note_and_not_by_each(stage):
     stage.layer("authority").breaker.force_open()
-    agent.wake.reset_mock()  # type: ignore[attr-defined]
+    agent.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
     for n in range(10):
         stage.cache.delete(f"key{n}")
-    assert agent.wake.call_count == 1  # type: ignore[attr-defined]
+    assert agent.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
 
 
 def test_the_agent_is_woken_when_a_late_call_has_landed(stage):
     stage.abandon("authority")
     stage.cache.delete("a")
-    agent.wake.reset_mock()  # type: ignore[attr-defined]
+    agent.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
     stage.late.popleft().land()
-    assert agent.wake.call_count == 1  # type: ignore[attr-defined]
+    assert agent.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
 
 
 # What it says

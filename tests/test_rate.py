@@ -146,7 +146,7 @@ def test_memory_stays_bounded_whatever_the_load():
 
 
 def breaker_on(clock: Clock, **config: object) -> CircuitBreaker:
-    return CircuitBreaker("cache", BreakerConfig(**config), clock)  # type: ignore[arg-type]
+    return CircuitBreaker("cache", BreakerConfig(**config), clock)  # type: ignore[arg-type]  # options by name
 
 
 def drive(breaker: CircuitBreaker, clock: Clock, pattern: str, seconds: float) -> None:

@@ -110,7 +110,7 @@ def abandon(limit: ThreadLimit, hang: Hang, times: int = 1) -> None:
         started = hang.started
         with pytest.raises(Expired):
             call(limit, hang, budget=SHORT)
-        assert wait_until(lambda: hang.started > started)  # noqa: B023
+        assert wait_until(lambda: hang.started > started)  # noqa: B023  # called in this round
 
 
 def test_a_result_comes_back_and_so_does_an_error(limit: ThreadLimit) -> None:
@@ -324,7 +324,7 @@ def test_a_starved_process_gave_the_other_side_less(hang: Hang) -> None:
 
         # The first call's thread may itself be late: it has to have begun to be blamed.
         found = caller()
-        assert wait_until(lambda: hang.started > started)  # noqa: B023
+        assert wait_until(lambda: hang.started > started)  # noqa: B023  # called in this round
         assert found == pytest.approx(given, abs=1e-6) or found == 0.0
         limit.close()
 

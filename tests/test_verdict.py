@@ -246,7 +246,7 @@ def test_garbage_from_memcached(garbage: bytes) -> None:
 def test_files_that_cannot_be_used_fail(tmp_path: Path) -> None:
     with one_layer(FILE, str(tmp_path)) as (cache, layer, bare):
         bare.set("k", 1)
-        name = Path(bare._key_to_file("k"))  # type: ignore[attr-defined]
+        name = Path(bare._key_to_file("k"))  # type: ignore[attr-defined]  # the backend's own
         name.unlink()
         name.mkdir()  # opening it fails, whoever runs the tests
         assert cache.get("k", "default") == "default"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from conference.settings import *  # noqa: F403
+from conference.settings import *  # noqa: F403  # the same settings, but for what follows
 from conference.settings import CACHES, MIDDLEWARE
 
 DEBUG = False

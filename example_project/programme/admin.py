@@ -13,7 +13,7 @@ admin.site.register([Day, Rating, Room, Speaker, Track])
 
 
 @admin.register(Talk)
-class TalkAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class TalkAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for django-stubs alone
     list_display = ["title", "day", "starts_at", "room", "track"]
     list_filter = ["day", "track", "room"]
     search_fields = ["title"]

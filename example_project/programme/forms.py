@@ -5,7 +5,7 @@ from django import forms
 from programme.models import Talk
 
 
-class TalkForm(forms.ModelForm):  # type: ignore[type-arg]
+class TalkForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for django-stubs alone
     class Meta:
         model = Talk
         fields = ["title", "abstract", "room", "starts_at"]

@@ -126,7 +126,7 @@ class PagesWithRedis(PagesWithoutRedis):
     """The same with Redis."""
 
     @property
-    def redis_url(self) -> str:  # type: ignore[override]
+    def redis_url(self) -> str:  # type: ignore[override]  # a property where the base has an attribute
         return str(settings.CACHES["redis"]["LOCATION"])
 
     def test_views_are_not_counted_without_redis_and_the_page_says_so(self) -> None:

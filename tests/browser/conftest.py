@@ -61,7 +61,7 @@ def visit(browser: Browser, running: Site) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
 
     def log_in(person: str, **options: object) -> Page:
-        context = browser.new_context(**{"locale": "en-GB", **options})  # type: ignore[arg-type]
+        context = browser.new_context(**{"locale": "en-GB", **options})  # type: ignore[arg-type]  # Playwright's many options
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()

@@ -12,7 +12,7 @@ from tests.browser.running import WORKERS
 try:
     from playwright.sync_api import expect
 except ImportError:  # the fixture `browser` says so, or fails where it is required
-    expect = None  # type: ignore[assignment]
+    expect = None  # type: ignore[assignment]  # where it is not installed
 
 __all__ = ["expect", "give", "open_breaker", "progress", "row", "tab_to", "verdict"]
 

@@ -6,11 +6,11 @@ import os
 from typing import Any
 
 from tests import settings
-from tests.settings import *  # noqa: F403
+from tests.settings import *  # noqa: F403  # the same settings, but for what follows
 
 SECRET_KEY = "for browser tests only " + "x" * 40
 ROOT_URLCONF = "tests.browser.site"
-DATABASES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]
+DATABASES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]  # in place of those
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["SITE_DATABASE"],
@@ -22,7 +22,7 @@ TIME_ZONE = "UTC"
 MIDDLEWARE = ["tests.browser.site.strict", *settings.MIDDLEWARE]
 
 CHAIN = "django_resilient_cache.backend.ResilientCache"
-CACHES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]
+CACHES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]  # in place of those
     "default": {"BACKEND": CHAIN, "LOCATION": ["memory", "redis"]},
     "sessions": {"BACKEND": CHAIN, "LOCATION": ["redis"]},
     "memory": {

@@ -8,9 +8,9 @@ import django
 
 django.setup()
 
-from django.core.cache import cache  # noqa: E402
+from django.core.cache import cache  # noqa: E402  # once Django is set up
 
-from django_resilient_cache import CircuitOpenError, breakers  # noqa: E402
+from django_resilient_cache import CircuitOpenError, breakers  # noqa: E402  # once Django is set up
 
 
 def refuse() -> None:

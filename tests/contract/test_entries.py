@@ -138,7 +138,7 @@ def test_a_file_of_garbage_from_the_first_byte(tmp_path: Path) -> None:
         chain, layer = cache("chain"), cache("layer")
         for data in UNREADABLE.values():
             layer.set("k", 1)
-            Path(layer._key_to_file("k")).write_bytes(data)  # type: ignore[attr-defined]
+            Path(layer._key_to_file("k")).write_bytes(data)  # type: ignore[attr-defined]  # the backend's own
             assert chain.get("k", "default") == "default"
             assert chain.get_many(["k"]) == {}
             assert chain.has_key("k") is False

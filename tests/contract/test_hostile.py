@@ -42,7 +42,7 @@ class Lies:
     def __eq__(self, other: object) -> bool:
         raise LookupError("no comparison")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as unhashable classes have it
 
 
 class Text(str):

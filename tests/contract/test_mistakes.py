@@ -78,7 +78,7 @@ def test_an_interrupt_passes_through_uncounted_and_leaves_nothing_above(api: Api
             chain = api(caches["default"])
             chain.set("k", 1)
             layer = registry.layer("far")
-            faults("far").fail(interrupt, operations=["set"])  # type: ignore[arg-type]
+            faults("far").fail(interrupt, operations=["set"])  # type: ignore[arg-type]  # a mistake on purpose
             with pytest.raises(interrupt):
                 chain.set("k", 2)
             assert caches["near"].get("k") is None
@@ -113,6 +113,6 @@ def test_invalid_keys_of_a_layer_pass_on(api: Api) -> None:
         assert registry.layer("strict").failures == 0
 
 
-class Strict(caches["default"].__class__):  # type: ignore[misc]
+class Strict(caches["default"].__class__):  # type: ignore[misc]  # a class found at run time
     def validate_key(self, key: str) -> None:
         raise InvalidCacheKey(key)

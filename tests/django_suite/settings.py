@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.settings import *  # noqa: F403
+from tests.settings import *  # noqa: F403  # the same settings, but for what follows
 from tests.settings import INSTALLED_APPS
 
 sys.path.append(os.environ["RESILIENT_CACHE_DJANGO_TESTS"])

@@ -104,4 +104,4 @@ for _layers in LAYERS:
         globals()[_made.__name__] = _made
 
 # Base classes of the suites, and no suites themselves.
-ChainTests.__test__ = AsyncChainTests.__test__ = False  # type: ignore[attr-defined]
+ChainTests.__test__ = AsyncChainTests.__test__ = False  # type: ignore[attr-defined]  # pytest's own

@@ -43,7 +43,7 @@ class Manage:
         process = self.popen(*arguments, **environment)
         try:
             output, errors = process.communicate(timeout=150)
-        except BaseException:
+        except BaseException:  # whatever it was: nothing is left running
             process.terminate()  # it stops what it has started
             process.communicate(timeout=30)
             raise

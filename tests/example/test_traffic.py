@@ -143,7 +143,7 @@ class FakeSite(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
         pass
 
 
@@ -173,7 +173,7 @@ def until(condition: object, seconds: float = 10.0) -> bool:
 
 
 def test_visitors_read_and_edit_and_leave_when_told(site: type[FakeSite]) -> None:
-    visit = Traffic(site.port, rate=400.0, visitors=4)  # type: ignore[attr-defined]
+    visit = Traffic(site.port, rate=400.0, visitors=4)  # type: ignore[attr-defined]  # the fixture's own class
     visit.start()
     try:
         assert until(lambda: len(site.posted) >= 1)
@@ -193,7 +193,7 @@ def test_visitors_read_and_edit_and_leave_when_told(site: type[FakeSite]) -> Non
 def test_a_page_without_an_answer_is_an_error_and_the_visitor_goes_on(
     site: type[FakeSite],
 ) -> None:
-    visit = Traffic(site.port, rate=200.0, visitors=2)  # type: ignore[attr-defined]
+    visit = Traffic(site.port, rate=200.0, visitors=2)  # type: ignore[attr-defined]  # the fixture's own class
     visit.start()
     try:
         site.broken = True

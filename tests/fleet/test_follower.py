@@ -166,7 +166,7 @@ def test_an_order_that_comes_between_looking_and_writing_back_is_not_overwritten
             given.extend(web(world, 2).control().give(["redis"], Action.RESET, actor="bob"))
         return found
 
-    worker.access.get_many = look_and_be_overtaken  # type: ignore[method-assign]
+    worker.access.get_many = look_and_be_overtaken  # type: ignore[method-assign]  # for one test
     while not given:
         world.forward(0.1)
     posted = written(world)

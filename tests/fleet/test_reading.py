@@ -109,7 +109,7 @@ def an_order(**changes: object) -> Order:
         given=0.0,
         seconds=5.0,
     )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return replace(usual, **changes)  # type: ignore[arg-type]  # options by name
 
 
 @pytest.mark.parametrize("action", list(Action))
@@ -141,7 +141,7 @@ def test_the_next_trial_and_the_end_of_suspicion_come_nearer_as_a_report_ages(wo
 def test_the_age_of_another_hosts_report_is_not_guessed_by_its_clock(world, host):
     there = Host(world, "web2", started=1e6, skew=-9999)
     worker = there.worker()
-    worker.site.layers = lambda: {"redis": shown("open", retry_after=9.0)}  # type: ignore[method-assign]
+    worker.site.layers = lambda: {"redis": shown("open", retry_after=9.0)}  # type: ignore[method-assign]  # for one test
     world.forward(6)
     (seen,) = host.control().fleet().workers
     assert seen.layers["redis"].retry_after == 9.0

@@ -459,11 +459,11 @@ def test_a_bell_rung_at_the_very_end_of_a_wait():
             bell.ring()
             return made
 
-        loop.create_future = create_and_ring  # type: ignore[method-assign]
+        loop.create_future = create_and_ring  # type: ignore[method-assign]  # for one test
         try:
             await bell.wait(0.0)
         finally:
-            loop.create_future = create_future  # type: ignore[method-assign]
+            loop.create_future = create_future  # type: ignore[method-assign]  # for one test
         async with asyncio.timeout(5.0):
             return await bell.wait(None)
 
@@ -490,7 +490,7 @@ def test_a_wait_that_is_cancelled_leaves_no_timer():
         await asyncio.wait((task,))
         bell.ring()
         await asyncio.sleep(0)
-        return [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        return [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]  # asyncio's own
 
     assert [timer for timer in run(main()) if "_end" in repr(timer)] == []
 

@@ -427,7 +427,7 @@ def test_what_a_closed_loop_leaves_behind_is_let_go(client, server):
     async def begin(limit):
         tasks = [asyncio.create_task(acall(limit, get, "one", budget=60.0)) for _ in range(20)]
         for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
         await asyncio.sleep(0.05)
         return tasks
 

@@ -356,7 +356,7 @@ def test_a_limit_that_is_closed_meanwhile_has_places_for_those_who_wait(limit, h
 def test_a_loop_that_was_closed_with_a_call_under_way(limit, hang):
     loop = asyncio.new_event_loop()
     task = loop.create_task(acall(limit, hang))
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
     loop.run_until_complete(asyncio.sleep(0.02))
     loop.close()
     hang.release()

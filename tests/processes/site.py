@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from tests.command.site import *  # noqa: F403
+from tests.command.site import *  # noqa: F403  # the same settings, but for what follows
 from tests.command.site import CACHES
 from tests.processes import elsewhere
 
