@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
 from django_resilient_cache.interruption import interrupts
-from django_resilient_cache.limits.loops import Bell
+from django_resilient_cache.limits.bell import Bell
 
 T = TypeVar("T")
 

@@ -247,7 +247,7 @@ class Guard:
         except Expired as expired:
             return self._expired(operation, permit, budget, expired)
         except NoPlace as none:
-            return self._no_place(operation, permit, budget, none.given)
+            return self._no_place(operation, permit, budget, none)
 
     async def _awaited_within_limit(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...], permit: Permit
@@ -262,7 +262,7 @@ class Guard:
         except Expired as expired:
             return self._expired(operation, permit, budget, expired)
         except NoPlace as none:
-            return self._no_place(operation, permit, budget, none.given)
+            return self._no_place(operation, permit, budget, none)
 
     def _budget(self) -> float | None:
         """Return the seconds that a call may take; None: as many as it needs."""
@@ -283,16 +283,17 @@ class Guard:
         operation: Callable[..., Outcome],
         permit: Permit,
         budget: float | None,
-        given: float,
+        none: NoPlace,
     ) -> Outcome:
         if not permit.trial and self._refused():
             self.rejected += 1
             return REJECTED
-        outcome = self._timed_out(operation, "no place was free")
+        outcome = self._timed_out(operation, str(none))
+        self._reports.no_place(operation.__name__, outcome.error)
         if permit.trial:
             permit.failure(outcome.error)
         else:
-            self._blame(permit, budget, given, outcome)
+            self._blame(permit, budget, none.given, outcome)
         return outcome
 
     def _blame(self, permit: Permit, budget: float | None, given: float, outcome: Outcome) -> None:

@@ -40,6 +40,11 @@ class Reports:
         if self._is_first("failure"):
             agent.send(lambda: self._tell_failure(operation, error))
 
+    def no_place(self, operation: str, error: BaseException | None) -> None:
+        """Tell of a call that could not be made for want of a place, once a minute."""
+        if self._is_first("no place"):
+            self._log_later(f"{operation} on %r was not made", error)
+
     def unreadable(self, error: BaseException) -> None:
         """Tell of an entry that cannot be read back, once a minute."""
         if self._is_first("unreadable"):

@@ -108,3 +108,19 @@ def test_the_log_has_a_line_for_each_transition_and_the_first_failure(cache, cap
         ("WARNING", "layer: closed -> open (3 failures in a row)"),
         ("INFO", "layer: open -> closed (reset)"),
     ]
+
+
+def test_the_log_says_once_that_calls_found_no_place(settings, cache, caplog):
+    one_thread = {"OPERATION_TIMEOUT": 0.1, "TIMEOUT_STRATEGY": "thread", "MAX_CONCURRENCY": 1}
+    settings.CACHES = {
+        **settings.CACHES,
+        "layer": {**settings.CACHES["layer"], "RESILIENCE": one_thread},
+    }
+    with faults("layer").hang():
+        for _ in range(4):
+            caches["default"].get("key")
+    agent.flush()
+    lines = [line.getMessage() for line in caplog.records if "was not made" in line.getMessage()]
+    assert lines == [
+        "get on 'layer' was not made (OperationTimeout: get on 'layer': no place was free)"
+    ]

@@ -74,8 +74,8 @@ class NoPlace(Exception):
     their callers had given them up: for so long it would not have answered this one either.
     """
 
-    def __init__(self, given: float = 0.0) -> None:
-        super().__init__("no place was free")
+    def __init__(self, given: float = 0.0, why: str = "no place was free") -> None:
+        super().__init__(why)
         self.given = given
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
+from .bell import Bell
 from .budget import STARVED_AFTER, Budget, armed, expiry, starvation, waited
-from .loops import Bell
 
 #: Seconds for name lookup, TCP, TLS and greeting together.
 CONNECT_SECONDS = 1.0

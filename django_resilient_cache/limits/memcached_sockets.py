@@ -18,7 +18,7 @@ from typing import Any
 from .budget import Budget, armed, expiry, waited
 from .connecting import Helpers, SetUpAside, in_time
 from .guarded_socket import GuardedSocket
-from .loops import Places
+from .places import Places
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
 _Client: Any = object
@@ -85,7 +85,7 @@ class Connections:
         self.era = object()
         self._places = None if most is None else threading.Semaphore(most)
         #: Tasks that wait for a place.
-        self._tasks = Places()
+        self._tasks = Places(int)
 
     def get_and_release(self, destroy_on_fail: bool = False) -> _Loan:
         return _Loan(self)
@@ -127,12 +127,10 @@ class Connections:
             raise expiry(budget, 0.0)
 
     async def _found(self, places: threading.Semaphore, budget: Budget) -> bool:
-        with self._tasks.queue() as turn:
-            while not places.acquire(blocking=False):
-                left = budget.ends - monotonic()
-                if left <= 0.0 or not await turn.comes(left):
-                    return places.acquire(blocking=False)
-        return True
+        found = await self._tasks.take(
+            lambda: places.acquire(blocking=False) or None, budget.ends - monotonic()
+        )
+        return found is not None
 
 
 class _Loan:

@@ -14,10 +14,12 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
+from . import NoPlace
 from .budget import Budget, Expiry, armed, expiry, waited
 from .connecting import Helpers, SetUpAside, in_time
 from .guarded_socket import GuardedSocket
-from .loops import Places, Waits
+from .loops import Waits
+from .places import Places
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
 _Client: Any = object
@@ -155,13 +157,24 @@ class GuardedConnection(SetUpAside, _Client):  # type: ignore[misc]  # a base th
 class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's pool class: its connections are guarded."""
 
-    #: Set by `guarded_pool_class`.
+    #: Set by `guarded_pool_class`: the client's exceptions, and the helpers.
+    _errors: Any
     _helpers: Helpers
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own: Any = self.connection_class
         self.connection_class: Any = guarded_connection_class(own, self._helpers)
+
+    def make_connection(self) -> Any:
+        """Make one more connection; that there are too many is not the server's fault."""
+        try:
+            return super().make_connection()
+        except self._errors.ConnectionError as error:  # none is connected here
+            if armed.get() is None:
+                raise
+            why = f"{error} (max_connections of its pool is {self.max_connections})"
+            raise NoPlace(why=why) from error
 
 
 class GuardedSentinelPool(_Client):  # type: ignore[misc]  # a base that is Any
@@ -183,7 +196,7 @@ class GuardedBlockingPool(GuardedPool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Tasks that queue; threads do so in the client's own queue.
-        self._places = Places()
+        self._places = Places(int)
         super().__init__(*args, **kwargs)
 
     @property
@@ -227,9 +240,10 @@ class GuardedBlockingPool(GuardedPool):
 
     async def _one_is_free(self, ends: float) -> None:
         # Not in the queue while a connection is set up: who is called there must look at once.
-        with self._places.queue() as turn:
+        left = ends - monotonic()
+        with self._places.queue(left) as turn:
             if self.pool.empty():
-                await turn.comes(ends - monotonic())
+                await turn.comes(left)
 
     def release(self, connection: Any) -> None:
         super().release(connection)
@@ -246,12 +260,13 @@ def guarded_connection_class(base: type, helpers: Helpers) -> type:
 def guarded_pool_class(base: type, helpers: Helpers) -> type:
     """Return a subclass of the client's pool class `base` whose connections are guarded."""
     package = client_package(base)
+    own = {"_errors": import_module(f"{package}.exceptions"), "_helpers": helpers}
     bases: tuple[type, ...] = (GuardedPool, base)
     if issubclass(base, import_module(f"{package}.connection").BlockingConnectionPool):
         bases = (GuardedBlockingPool, *bases)
     if issubclass(base, import_module(f"{package}.sentinel").SentinelConnectionPool):
         bases = (GuardedSentinelPool, *bases)
-    return type(base.__name__, bases, {"_helpers": helpers})
+    return type(base.__name__, bases, own)
 
 
 def client_package(cls: type) -> str:

@@ -20,7 +20,8 @@ from . import Expired, NoPlace, Operation, never
 from .budget import Budget, Expiry, Interruption, armed
 from .clients import disconnect, guard, unsupported
 from .instances import own_instance
-from .loops import Room, Waits, in_loop
+from .loops import Waits, in_loop
+from .places import Room
 
 __all__ = ["SocketsLimit", "unsupported"]
 

@@ -24,8 +24,9 @@ from django.db import close_old_connections, connections
 
 from django_resilient_cache.interruption import note
 from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon, never
+from django_resilient_cache.limits.bell import Bell
 from django_resilient_cache.limits.instances import own_instance
-from django_resilient_cache.limits.loops import Bell, Places
+from django_resilient_cache.limits.places import Places
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -234,7 +235,7 @@ class ThreadLimit:
         #: Calls under way that their callers have given up.
         self._hanging = 0
         #: Tasks in event loops that wait for a place.
-        self._tasks = Places()
+        self._tasks = Places(self._free_places)
         self._era = object()
 
     def close(self) -> None:
@@ -262,7 +263,7 @@ class ThreadLimit:
         return worker
 
     async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
-        worker = self._free_worker()
+        worker = None if wait and self._tasks.someone_is_next() else self._free_worker()
         if worker is None and wait:
             hung = self._is_hung()
             worker = self._unless_refused(await self._await_place(budget, began))
@@ -319,14 +320,11 @@ class ThreadLimit:
         return self._start()
 
     async def _await_place(self, budget: float | None, began: float) -> _Worker | None:
-        with self._tasks.queue() as turn:
-            while True:
-                worker = self._free_worker()
-                left = None if budget is None else began + budget - self._clock()
-                if worker is not None or (left is not None and left <= 0):
-                    return worker
-                if not await turn.comes(left):
-                    return self._free_worker()
+        left = None if budget is None else began + budget - self._clock()
+        return await self._tasks.take(self._free_worker, left)
+
+    def _free_places(self) -> int:
+        return len(self._idle) + self._max - self._started
 
     def _let_go(self, interruption: BaseException, job: _Job, worker: _Worker) -> None:
         """Leave the call to its thread: its caller is to end."""

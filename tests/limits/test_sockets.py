@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ from importlib import import_module
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.limits import Expired
+from django_resilient_cache.limits import Expired, NoPlace
 from tests import services
 
 from .sockets import (
@@ -278,26 +279,57 @@ def test_a_name_lookup_that_never_ends(backend, monkeypatch):
     assert len(hung) <= 8 + 1, "what waited for a helper was given up with the limit"
 
 
+@contextlib.contextmanager
+def one_connection_in_use(limit):
+    """A call of another thread, which holds a connection."""
+    call(limit, put, "key", "value", budget=2.0)
+    taken, free = threading.Event(), threading.Event()
+
+    def occupy(raw):
+        client = raw._cache.get_client() if hasattr(raw, "_cache") else raw.client.get_client()
+        with client.pipeline() as pipeline:
+            pipeline.watch("key")
+            taken.set()
+            free.wait(5.0)
+
+    holder = threading.Thread(target=lambda: limit.call(occupy, (), 5.0, trial=False))
+    holder.start()
+    taken.wait(5.0)
+    try:
+        yield
+    finally:
+        free.set()
+        holder.join()
+
+
+def test_an_exhausted_pool_is_no_failure_of_the_server(backend, valkey):
+    with limit_for(backend, valkey.url, max_connections=1) as limit:
+        with one_connection_in_use(limit):
+            outcomes = [timed(call, limit) for _ in range(3)]
+
+        assert [type(outcome) for outcome, _ in outcomes] == [NoPlace] * 3
+        assert str(outcomes[0][0]) == ("Too many connections (max_connections of its pool is 1)")
+        assert min(seconds for _, seconds in outcomes) < LIMIT / 2
+        assert call(limit, budget=2.0) == "value"
+
+
+def test_an_exhausted_pool_without_a_budget_is_what_the_client_makes_of_it(backend, valkey):
+    errors = import_module(f"{package_of(backend)}.exceptions")
+    with limit_for(backend, valkey.url, max_connections=1) as limit:
+        with one_connection_in_use(limit):
+            with pytest.raises(Exception, match="Too many connections") as caught:
+                call(limit, budget=None)
+
+        errors_of = caught.value, caught.value.__cause__
+        assert any(isinstance(error, errors.ConnectionError) for error in errors_of)
+
+
 def test_an_exhausted_blocking_pool_blames_nobody(backend, valkey):
     package = package_of(backend)
     pool = f"{package}.connection.BlockingConnectionPool"
     with limit_for(backend, valkey.url, pool_class=pool, max_connections=1, timeout=20) as limit:
-        call(limit, put, "key", "value", budget=2.0)
-        taken, free = threading.Event(), threading.Event()
-
-        def occupy(raw):
-            client = raw._cache.get_client() if hasattr(raw, "_cache") else raw.client.get_client()
-            with client.pipeline() as pipeline:
-                pipeline.watch("key")
-                taken.set()
-                free.wait(5.0)
-
-        holder = threading.Thread(target=lambda: limit.call(occupy, (), 5.0, trial=False))
-        holder.start()
-        taken.wait(5.0)
-        outcomes = [timed(call, limit) for _ in range(3)]
-        free.set()
-        holder.join()
+        with one_connection_in_use(limit):
+            outcomes = [timed(call, limit) for _ in range(3)]
 
         assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
         assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT

@@ -12,7 +12,7 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache.limits import Expired, NoPlace, _left, abandoned_by, threads
-from django_resilient_cache.limits.loops import Bell
+from django_resilient_cache.limits.bell import Bell
 from django_resilient_cache.limits.threads import ThreadLimit
 from tests.entries import MEMORY
 from tests.services import wait_until
