@@ -18,7 +18,7 @@ from django_resilient_cache.limits import Expired, Limit, NoPlace, abandoned_by
 from django_resilient_cache.limits.tasks import AwaitedLimit
 from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.reports import Reports
-from django_resilient_cache.states import State
+from django_resilient_cache.states import State, Transition
 from django_resilient_cache.transactions import Transactions
 from django_resilient_cache.verdict import Verdict, judge
 
@@ -86,7 +86,7 @@ class Guard:
             config.alias,
             config.breaker,
             clock,
-            on_change=self._reports.changed,
+            on_change=self._changed,
             successes=lambda: self.hits + self.misses + self.done,
         )
         limit.refused = self._refused
@@ -273,6 +273,13 @@ class Guard:
     def _exhausted(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
         permit.release()
         return self._timed_out(operation, "nothing was left of the caller's deadline")
+
+    def _changed(self, change: Transition) -> None:
+        if change.new in (State.OPEN, State.FORCED_OPEN):
+            self._limit.turn_away()
+            if self._awaited is not None:
+                self._awaited.turn_away()
+        self._reports.changed(change)
 
     def _refused(self) -> bool:
         """Whether the breaker has opened, and lets through trials at most."""

@@ -32,7 +32,7 @@ class FakeLimit:
         self.result: Any = MISS
         self.budgets: list[float | None] = []
         self.trials: list[bool] = []
-        self.forked = self.closed = 0
+        self.forked = self.closed = self.turned_away = 0
         self.refused: Callable[[], bool] = never
         #: What happens while a caller waits for a place.
         self.meanwhile: Callable[[], object] = int
@@ -46,6 +46,9 @@ class FakeLimit:
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
+
+    def turn_away(self) -> None:
+        self.turned_away += 1
 
     def after_fork(self) -> None:
         self.forked += 1
@@ -211,6 +214,21 @@ def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     assert bench.call(NoPlace()) is REJECTED
     assert bench.limit.refused()
     assert (bench.layer.rejected, bench.layer.timeouts) == (1, 0)
+
+
+def test_those_who_wait_for_a_place_are_turned_away_as_the_breaker_opens() -> None:
+    bench = Bench(max_failures=2)
+    seen = []
+    for step in (
+        lambda: bench.call(OSError("gone")),
+        lambda: bench.call(OSError("gone")),
+        bench.layer.breaker.reset,
+        bench.layer.breaker.force_open,
+        bench.layer.breaker.force_closed,
+    ):
+        step()
+        seen.append(bench.limit.turned_away)
+    assert seen == [0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -241,8 +241,9 @@ def test_a_caller_gets_the_place_that_becomes_free(limit: ThreadLimit, hang: Han
     assert results == ["in time"] * 6
 
 
+@pytest.mark.parametrize("when", ["at once", "when a place is free"])
 def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
-    limit: ThreadLimit, hang: Hang
+    limit: ThreadLimit, hang: Hang, when: str
 ) -> None:
     abandon(limit, hang, 3)
     turned_away: list[bool] = []
@@ -265,11 +266,15 @@ def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
         thread.start()
     assert wait_until(lambda: limit._waiting == 1 and len(limit._tasks._waiting) == 1)
     limit.refused = lambda: True
-    hang.release()
+    if when == "at once":
+        limit.turn_away()
+    else:
+        hang.release()
     for thread in waiting:
-        thread.join(LONG)
+        thread.join(LONG / 2)
     assert turned_away == [True, True]
     assert hang.started == 3
+    hang.release()
     assert wait_until(lambda: len(limit._idle) == 3), "the places are free"
     assert call(limit, lambda raw: "did not wait") == "did not wait"
 

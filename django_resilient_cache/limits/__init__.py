@@ -101,6 +101,9 @@ class Limit(Protocol):
         asked; whatever else the operation raises passes through unchanged.
         """
 
+    def turn_away(self) -> None:
+        """Let those go who wait for a place, with `NoPlace`: they are `refused` now."""
+
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent (threads, connections)."""
 

@@ -28,6 +28,9 @@ class DirectLimit:
         raw: BaseCache = caches[self._alias]
         return operation(raw, *args)
 
+    def turn_away(self) -> None:
+        """Nobody waits for a place."""
+
     def after_fork(self) -> None:
         """Nothing here belongs to a process."""
 
@@ -56,6 +59,9 @@ class OwnDirectLimit:
         if own is None:
             self._here.own = own = _Own(self._alias)
         return operation(own.raw, *args)
+
+    def turn_away(self) -> None:
+        """Nobody waits for a place."""
 
     def after_fork(self) -> None:
         """Forget the parent's connections."""

@@ -46,6 +46,12 @@ class Places:
                 if turn.call():
                     return  # else its loop has stopped, or it has left: the next one
 
+    def turn_away(self) -> None:
+        """End the wait of all who queue up: there is nothing to be had any more."""
+        while self._waiting:
+            with suppress(IndexError):
+                self._waiting.popleft().turn_away()
+
     def someone_is_next(self) -> bool:
         """Whether somebody waits whom one who comes now must not overtake."""
         while self._waiting:
@@ -60,7 +66,7 @@ class Places:
     async def take(self, look: Callable[[], T | None], seconds: float | None) -> T | None:
         """Return the place that `look` finds, as soon as it is this task's turn.
 
-        None: there was none within `seconds` (None: without end).
+        None: there was none within `seconds` (None: without end), or all were turned away.
         """
         if not self.someone_is_next() and (found := look()) is not None:
             return found
@@ -69,7 +75,7 @@ class Places:
             while not (turn.is_next and (found := look()) is not None):
                 left = None if seconds is None else ends - monotonic()
                 if (left is not None and left <= 0.0) or not await turn.comes(left):
-                    return look()
+                    return None if turn.turned_away else look()
         return found
 
     @contextmanager
@@ -92,13 +98,14 @@ class Places:
 class Turn:
     """One task in a queue: it waits, or was called and is about to look, or has left."""
 
-    __slots__ = ("_bell", "_called", "_late_at", "_left", "_waiting")
+    __slots__ = ("_bell", "_called", "_late_at", "_left", "_waiting", "turned_away")
 
     def __init__(self, waiting: deque[Turn], called: deque[Turn], seconds: float | None) -> None:
         self._waiting = waiting
         self._called = called
         self._late_at = inf if seconds is None else monotonic() + seconds * _TOO_LATE
         self._left = False
+        self.turned_away = False
         self._bell = Bell()
         waiting.append(self)
 
@@ -128,9 +135,14 @@ class Turn:
         _remove(self._called, self)
         return False
 
+    def turn_away(self) -> None:
+        """Have it go."""
+        self.turned_away = True
+        self._bell.ring()
+
     async def comes(self, seconds: float | None) -> bool:
         """Wait for at most `seconds` (None: without end) to be called; then it is the next one."""
-        if not await self._bell.wait(seconds):
+        if not await self._bell.wait(seconds) or self.turned_away:
             return False
         self._bell = Bell()
         self._waiting.appendleft(self)

@@ -120,6 +120,10 @@ class SocketsLimit:
         finally:
             room.leave()
 
+    def turn_away(self) -> None:
+        """Let those go who wait for a place."""
+        self._room.turn_away()
+
     def after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
         self._lock = threading.Lock()

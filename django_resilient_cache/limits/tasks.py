@@ -29,6 +29,9 @@ class AwaitedLimit(Protocol):
     ) -> T:
         """As `Limit.call`.  Cancellation passes at once; `abandoned_by` tells what goes on then."""
 
+    def turn_away(self) -> None:
+        """As `Limit.turn_away`."""
+
     def after_fork(self) -> None:
         """As `Limit.after_fork`."""
 
@@ -64,6 +67,9 @@ class SocketsOnThreads:
 
         return await self._threads.acall(call, args, budget, trial=trial)
 
+    def turn_away(self) -> None:
+        self._threads.turn_away()
+
     def after_fork(self) -> None:
         self._threads.after_fork()
 
@@ -97,6 +103,9 @@ class WithTheOrm:
                 abandon(end, call, args)
             raise
         return result
+
+    def turn_away(self) -> None:
+        """Nobody waits for a place."""
 
     def after_fork(self) -> None:
         """An instance for a database belongs to no process."""

@@ -226,6 +226,13 @@ class ThreadLimit:
                 self._freed.notify()
         self._tasks.freed()
 
+    def turn_away(self) -> None:
+        """Let those go who wait for a place."""
+        self._tasks.turn_away()
+        if self._waiting:
+            with self._freed:
+                self._freed.notify_all()
+
     def after_fork(self) -> None:
         """Begin anew: the threads stayed with the parent."""
         self._idle: deque[_Worker] = deque()
@@ -310,7 +317,7 @@ class ThreadLimit:
                         self._started += 1
                         break
                     left = None if budget is None else began + budget - self._clock()
-                    if left is not None and left <= 0:
+                    if (left is not None and left <= 0) or self.refused():
                         return None
                     self._freed.wait(left)
             except IndexError:  # a caller that did not wait was quicker

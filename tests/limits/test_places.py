@@ -132,6 +132,22 @@ def test_one_who_has_left_as_it_was_about_to_be_called_is_forgotten():
     assert run(main()) == (0, 0)
 
 
+def test_who_is_turned_away_goes_at_once_and_does_not_look():
+    async def main():
+        looked = []
+        places = Places(int)
+        waits = [
+            asyncio.create_task(places.take(lambda: looked.append(None), 60.0)) for _ in range(5)
+        ]
+        await asyncio.sleep(0)
+        looked.clear()
+        places.turn_away()
+        found = await asyncio.gather(*waits)
+        return found, len(looked), len(places._waiting), len(places._called)
+
+    assert run(main()) == ([None] * 5, 0, 0, 0)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The time by which places are given, to be set."""

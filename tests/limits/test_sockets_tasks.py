@@ -104,6 +104,24 @@ def test_many_tasks_share_few_connections(client, server):
 
 
 @every_client
+def test_who_waits_for_a_place_goes_as_soon_as_the_layer_is_refused(client):
+    async def main(limit, server):
+        await asyncio.gather(*(acall(limit, put, f"key{n}", n) for n in range(16)))
+        server.freeze()
+        tasks = [asyncio.create_task(timed(acall(limit, budget=60.0))) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        limit.refused = lambda: True
+        limit.turn_away()
+        done, _ = await asyncio.wait(tasks, timeout=0.5)
+        server.thaw()
+        await asyncio.gather(*tasks)
+        return len(done), {type(task.result()[0]) for task in done}
+
+    with server_for(client) as server, limit_at(client, server.address) as limit:
+        assert run(main(limit, server)) == (50 - 16, {NoPlace})
+
+
+@every_client
 def test_a_frozen_server_keeps_no_task_longer_than_its_limit(client):
     """Those that found no place included, and the loop is free for others."""
 
