@@ -22,6 +22,11 @@ def against_memory(bench: Bench) -> Figures:
     return _frozen(bench, reads_and_writes(cache("outage_without")))
 
 
+def against_local_memory(bench: Bench) -> Figures:
+    """The same, and of the local memory above it, called by itself."""
+    return _frozen(bench, reads_and_writes(cache("frozen_near")))
+
+
 def against_ignoring(bench: Bench) -> Figures:
     """The same, and of django-redis with its errors ignored and a short socket timeout."""
     return _frozen(bench, reads_and_writes(cache("ignoring")))
