@@ -27,7 +27,8 @@ from django.test import override_settings
 from django_resilient_cache import State
 from django_resilient_cache.agent import agent
 from django_resilient_cache.interruption import interrupts
-from django_resilient_cache.limits.threads import ThreadLimit, _Worker
+from django_resilient_cache.limits.threads import ThreadLimit
+from django_resilient_cache.limits.workers import Worker
 from django_resilient_cache.registry import registry
 from tests.entries import DJANGO_REDIS, FILE, MEMORY, PYMEMCACHE, REDIS, chain
 from tests.services import ValkeyServer
@@ -357,7 +358,7 @@ def test_a_thread_that_was_not_woken_yet_stays_free(monkeypatch: pytest.MonkeyPa
 
     with override_settings(CACHES=settings):
         with monkeypatch.context() as patch:
-            patch.setattr(_Worker, "run", interrupted)
+            patch.setattr(Worker, "run", interrupted)
             with pytest.raises(SoftTimeLimitExceeded):
                 limit.call(lambda raw: 1, (), 5, trial=False)
         assert limit.call(lambda raw: 1, (), 5, trial=False) == 1

@@ -23,8 +23,9 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired, NoPlace, threads
-from django_resilient_cache.limits.threads import ThreadLimit, _Job
+from django_resilient_cache.limits import Expired, NoPlace, workers
+from django_resilient_cache.limits.threads import ThreadLimit
+from django_resilient_cache.limits.workers import Job
 from django_resilient_cache.registry import registry
 from tests.entries import DATABASE, chain
 from tests.services import wait_until
@@ -335,7 +336,7 @@ def test_a_starved_process_gave_the_other_side_less(hang: Hang) -> None:
 
 
 def test_a_call_that_never_began_blames_nobody(limit: ThreadLimit) -> None:
-    job = _Job(lambda raw: None, ())
+    job = Job(lambda raw: None, ())
     assert limit._given(job, asked=100.0, left=5.0) == 0.0
 
 
@@ -394,13 +395,13 @@ def test_memory_stays_flat(limit: ThreadLimit, hang: Hang) -> None:
         with pytest.raises(NoPlace):
             limit.call(hang, (), LONG, trial=True)
     gc.collect()
-    assert sum(type(each) is _Job for each in gc.get_objects()) <= 3
+    assert sum(type(each) is Job for each in gc.get_objects()) <= 3
     hang.release()
     for number in range(300):
         call(limit, lambda raw, each: each, number)
     del number
     gc.collect()
-    assert wait_until(lambda: not any(type(each) is _Job for each in gc.get_objects()))
+    assert wait_until(lambda: not any(type(each) is Job for each in gc.get_objects()))
     assert len(own_threads()) <= 3
 
 
@@ -415,12 +416,12 @@ def test_idle_threads_close_their_database_connections(
         def close_all() -> None:
             closed_by.append(threading.current_thread().name)
 
-    monkeypatch.setattr(threads, "connections", Connections)
-    monkeypatch.setattr(threads, "IDLE_SECONDS", LONG)
+    monkeypatch.setattr(workers, "connections", Connections)
+    monkeypatch.setattr(workers, "IDLE_SECONDS", LONG)
     call(limit, lambda raw: None)
     call(limit, lambda raw: None)
     assert closed_by == []
-    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.01)
     call(limit, lambda raw: None)
     assert wait_until(lambda: closed_by == ["resilient-cache-layer"])
     assert call(limit, lambda raw: "works") == "works"
@@ -539,7 +540,7 @@ def test_a_thread_lives_on_where_its_connections_cannot_be_looked_at(
     def broken() -> None:
         raise RuntimeError("from looking")
 
-    monkeypatch.setattr(threads, "close_old_connections", broken)
+    monkeypatch.setattr(workers, "close_old_connections", broken)
     with pytest.raises(LookupError, match="from the call"):
         call(limit, fails, budget=5.0)
     assert call(limit, lambda raw: "answer") == "answer"

@@ -10,141 +10,20 @@ hung task ends, and does not run after a fork.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from django.core.cache import BaseCache
-from django.db import close_old_connections, connections
-
 from django_resilient_cache.interruption import note
 from django_resilient_cache.limits import Expired, NoPlace, Operation, T, abandon, never
 from django_resilient_cache.limits.bell import Bell
-from django_resilient_cache.limits.instances import own_instance
 from django_resilient_cache.limits.places import Places
-
-logger = logging.getLogger("django_resilient_cache")
-
-#: Seconds without work after which a thread closes its database connections.
-IDLE_SECONDS = 5.0
+from django_resilient_cache.limits.workers import Job, Worker
 
 #: About how often a call must be given the processor before it is done; see `_given`.
 _HANDOVERS = 4
-
-
-class _Job:
-    """One call on its way through a thread."""
-
-    __slots__ = (
-        "args",
-        "callbacks",
-        "claim",
-        "done",
-        "ended",
-        "error",
-        "operation",
-        "result",
-        "ring",
-        "sent",
-        "started",
-    )
-
-    def __init__(self, operation: Operation[Any], args: tuple[Any, ...]) -> None:
-        self.operation = operation
-        self.args = args
-        self.sent = False
-        self.started = False
-        self.ended = False
-        self.callbacks: deque[Callable[[], None]] = deque()
-        #: Tells a task in an event loop that it is done.
-        self.ring: Callable[[], object] | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
-        #: Taken by whoever comes first: the thread with the result, or the caller giving up.
-        self.claim = threading.Lock()
-        self.done = threading.Lock()
-        self.done.acquire()
-
-    def when_ended(self, callback: Callable[[], None]) -> None:
-        """Call back once the abandoned call has ended."""
-        self.callbacks.append(callback)
-        if self.ended:
-            self.call_back()
-
-    def call_back(self) -> None:
-        """Tell whoever waits for the end; each is told once, whichever side comes first."""
-        while self.callbacks:
-            with contextlib.suppress(IndexError):
-                self.callbacks.popleft()()
-
-
-class _Worker:
-    """One daemon thread with a backend instance of its own."""
-
-    def __init__(self, limit: ThreadLimit, era: object) -> None:
-        self._limit = limit
-        #: What is the limit's until it is closed: a thread from before does not come back to it.
-        self.era = era
-        self._raw: BaseCache | None = None
-        self._job: _Job | None = None
-        self._wake = threading.Lock()
-        self._wake.acquire()
-        name = f"resilient-cache-{limit.alias}"
-        # An empty context: the caller's would hand this thread the caller's own cache instance.
-        target = contextvars.Context().run
-        threading.Thread(target=target, args=(self._loop,), name=name, daemon=True).start()
-
-    def run(self, job: _Job | None) -> None:
-        """Wake the thread for `job`; None ends it."""
-        self._job = job
-        if job is not None:
-            job.sent = True
-        self._wake.release()
-
-    def _loop(self) -> None:
-        while True:
-            if not self._wake.acquire(timeout=IDLE_SECONDS):
-                connections.close_all()  # this thread's only
-                self._wake.acquire()
-            job, self._job = self._job, None
-            if job is None:
-                self._discard()
-                return
-            self._work(job)
-            del job  # what a caller passed must not live until the next call
-
-    def _work(self, job: _Job) -> None:
-        job.started = True
-        try:
-            if self._raw is None:
-                self._raw = own_instance(self._limit.alias)
-            job.result = job.operation(self._raw, *job.args)
-        except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
-            job.error = error
-            _close_broken_connections()
-        if not job.claim.acquire(blocking=False):
-            self._discard()  # the caller has left; the connection may hold half an answer
-            self._limit.left(self)
-            job.ended = True
-            job.call_back()
-        self._limit.free(self)
-        job.done.release()
-        if job.ring is not None:
-            job.ring()
-
-    def _discard(self) -> None:
-        raw, self._raw = self._raw, None
-        try:
-            if raw is not None:
-                raw.close()
-        except Exception:  # noqa: BLE001 - it is being thrown away
-            logger.debug("Closing an abandoned instance of %s failed", self._limit.alias)
-        connections.close_all()
 
 
 class ThreadLimit:
@@ -166,7 +45,7 @@ class ThreadLimit:
     ) -> T:
         """Run the operation on a thread; see `Limit.call`."""
         began = self._clock()
-        job = _Job(operation, args)
+        job = Job(operation, args)
         worker = self._worker(budget, began, wait=not trial)
         asked = self._clock()
         try:
@@ -182,7 +61,7 @@ class ThreadLimit:
                 self._hang(1)
                 raise Expired(self._given(job, asked, began + budget - asked), job)
             job.done.acquire()  # the result came first after all: it is on its way
-        result: T = _result(job)
+        result: T = job.outcome()
         return result
 
     async def acall(
@@ -190,7 +69,7 @@ class ThreadLimit:
     ) -> T:
         """As `call`, while the event loop goes on."""
         began = self._clock()
-        job = _Job(operation, args)
+        job = Job(operation, args)
         bell = Bell()
         job.ring = bell.ring
         worker = await self._aworker(budget, began, wait=not trial)
@@ -208,10 +87,10 @@ class ThreadLimit:
             self._hang(1)
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             raise Expired(self._given(job, asked, began + budget - asked), job)
-        result: T = _result(job)
+        result: T = job.outcome()
         return result
 
-    def free(self, worker: _Worker) -> None:
+    def free(self, worker: Worker) -> None:
         """Take `worker` back for the next call."""
         if worker.era is not self._era:
             with self._freed:
@@ -235,7 +114,7 @@ class ThreadLimit:
 
     def after_fork(self) -> None:
         """Begin anew: the threads stayed with the parent."""
-        self._idle: deque[_Worker] = deque()
+        self._idle: deque[Worker] = deque()
         self._freed = threading.Condition()
         self._started = 0
         self._waiting = 0
@@ -258,7 +137,7 @@ class ThreadLimit:
                 self._started -= 1
             worker.run(None)
 
-    def _worker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
+    def _worker(self, budget: float | None, began: float, *, wait: bool) -> Worker:
         worker = self._free_worker()
         if worker is None and wait:
             hung = self._is_hung()
@@ -269,7 +148,7 @@ class ThreadLimit:
             raise NoPlace
         return worker
 
-    async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> _Worker:
+    async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> Worker:
         worker = None if wait and self._tasks.someone_is_next() else self._free_worker()
         if worker is None and wait:
             hung = self._is_hung()
@@ -280,13 +159,13 @@ class ThreadLimit:
             raise NoPlace
         return worker
 
-    def _unless_refused(self, worker: _Worker | None) -> _Worker | None:
+    def _unless_refused(self, worker: Worker | None) -> Worker | None:
         if worker is None or not self.refused():
             return worker
         self.free(worker)
         return None
 
-    def _free_worker(self) -> _Worker | None:
+    def _free_worker(self) -> Worker | None:
         """Return an idle thread, or a new one while there may be more."""
         try:
             return self._idle.pop()  # the one used last: its connection is the warmest
@@ -298,15 +177,15 @@ class ThreadLimit:
             self._started += 1
         return self._start()
 
-    def _start(self) -> _Worker:
+    def _start(self) -> Worker:
         try:
-            return _Worker(self, self._era)
+            return Worker(self, self._era)
         except BaseException:  # its place goes back whatever came
             with self._freed:
                 self._started -= 1
             raise
 
-    def _wait_for_place(self, budget: float | None, began: float) -> _Worker | None:
+    def _wait_for_place(self, budget: float | None, began: float) -> Worker | None:
         with self._freed:
             self._waiting += 1
             try:
@@ -326,14 +205,14 @@ class ThreadLimit:
                 self._waiting -= 1
         return self._start()
 
-    async def _await_place(self, budget: float | None, began: float) -> _Worker | None:
+    async def _await_place(self, budget: float | None, began: float) -> Worker | None:
         left = None if budget is None else began + budget - self._clock()
         return await self._tasks.take(self._free_worker, left)
 
     def _free_places(self) -> int:
         return len(self._idle) + self._max - self._started
 
-    def _let_go(self, interruption: BaseException, job: _Job, worker: _Worker) -> None:
+    def _let_go(self, interruption: BaseException, job: Job, worker: Worker) -> None:
         """Leave the call to its thread: its caller is to end."""
         if not job.sent:
             self.free(worker)
@@ -341,7 +220,7 @@ class ThreadLimit:
             self._hang(1)
             abandon(interruption, job, job.args)
 
-    def left(self, worker: _Worker) -> None:
+    def left(self, worker: Worker) -> None:
         """Know that a call has ended whose caller had given it up."""
         if worker.era is self._era:
             self._hang(-1)
@@ -361,12 +240,12 @@ class ThreadLimit:
         late = self._clock() - began - budget
         return max(0.0, budget - _HANDOVERS * max(0.0, late))
 
-    def _given(self, job: _Job, asked: float, left: float) -> float:
+    def _given(self, job: Job, asked: float, left: float) -> float:
         """Tell how long the other side was really given of what was `left` when it was `asked`.
 
-        A thread that never started asked nobody, nor did the caller while it waited for a place.  Otherwise, where this process has too little
-        processor time, the waiter itself wakes late; the call had to wait about as long each
-        time it was its turn.
+        A thread that never started asked nobody, nor did the caller while it waited for a place.
+        Otherwise, where this process has too little processor time, the waiter itself wakes late;
+        the call had to wait about as long each time it was its turn.
         """
         if not job.started:
             return 0.0
@@ -377,25 +256,3 @@ class ThreadLimit:
 def _timeout(budget: float | None, began: float, clock: Callable[[], float]) -> float:
     """Return how long to wait as locks take it; -1: without end."""
     return -1 if budget is None else max(0.0, began + budget - clock())
-
-
-def _close_broken_connections() -> None:
-    """Close this thread's database connections that every later call would fail with.
-
-    Whatever comes of that, the thread lives on: it has a call to end and a place to give back.
-    """
-    try:
-        close_old_connections()
-    except Exception:  # noqa: BLE001 - one could not even be asked whether it is broken
-        with contextlib.suppress(Exception):
-            connections.close_all()
-
-
-def _result(job: _Job) -> Any:
-    error, job.error = job.error, None  # the error holds frames that hold the job
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error  # and this frame
-    return job.result

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired, NoPlace, _left, abandoned_by, threads
+from django_resilient_cache.limits import Expired, NoPlace, _left, abandoned_by, workers
 from django_resilient_cache.limits.bell import Bell
 from django_resilient_cache.limits.threads import ThreadLimit
 from tests.entries import MEMORY
@@ -387,7 +387,7 @@ def test_an_interrupt_before_the_call_was_sent_frees_the_thread(limit, monkeypat
         raise KeyboardInterrupt
 
     async def main():
-        monkeypatch.setattr(threads._Worker, "run", interrupted)
+        monkeypatch.setattr(workers.Worker, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             await acall(limit, answer)
         return await acall(limit, answer)
