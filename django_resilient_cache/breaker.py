@@ -131,6 +131,7 @@ class CircuitBreaker:
             if config.failure_rate is not None
             else None
         )
+        self._cut_at = -inf  # when a wait was cut short last
         self._state = State.CLOSED
         self._before_order = State.CLOSED
         self._trials: set[Permit] = set()
@@ -328,7 +329,9 @@ class CircuitBreaker:
     ) -> None:
         with self._lock:
             if self._is_current(permit):
-                self._cut += waited
+                now = self._clock()
+                self._cut += min(waited, now - self._cut_at)  # side by side they wait but once
+                self._cut_at = now
                 self.uneasy = True
                 if self._cut >= limit:
                     self._cut = 0.0

@@ -16,7 +16,7 @@ from django_resilient_cache.deadline import remaining
 from django_resilient_cache.exceptions import CircuitOpenError, OperationTimeout
 from django_resilient_cache.limits import Expired, Limit, NoPlace, abandoned_by
 from django_resilient_cache.limits.tasks import AwaitedLimit
-from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
+from django_resilient_cache.outcome import MISS, REJECTED, Kind, NotMade, Outcome
 from django_resilient_cache.reports import Reports
 from django_resilient_cache.states import State, Transition
 from django_resilient_cache.transactions import Transactions
@@ -272,14 +272,14 @@ class Guard:
 
     def _exhausted(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
         permit.release()
-        return self._timed_out(operation, "nothing was left of the caller's deadline")
+        return self._timed_out(operation, "nothing was left of the caller's deadline", NotMade)
 
     def _changed(self, change: Transition) -> None:
+        self._reports.changed(change)
         if change.new in (State.OPEN, State.FORCED_OPEN):
             self._limit.turn_away()
             if self._awaited is not None:
                 self._awaited.turn_away()
-        self._reports.changed(change)
 
     def _refused(self) -> bool:
         """Whether the breaker has opened, and lets through trials at most."""
@@ -295,7 +295,7 @@ class Guard:
         if not permit.trial and self._refused():
             self.rejected += 1
             return REJECTED
-        outcome = self._timed_out(operation, str(none))
+        outcome = self._timed_out(operation, str(none), NotMade)
         self._reports.no_place(operation.__name__, outcome.error)
         if permit.trial:
             permit.failure(outcome.error)
@@ -335,7 +335,9 @@ class Guard:
         outcome.abandoned = expired.abandoned
         return outcome
 
-    def _timed_out(self, operation: Callable[..., Outcome], why: str) -> Outcome:
+    def _timed_out(
+        self, operation: Callable[..., Outcome], why: str, outcome: type[Outcome] = Outcome
+    ) -> Outcome:
         self.timeouts += 1
         error = OperationTimeout(f"{operation.__name__} on {self.alias!r}: {why}")
-        return Outcome(Kind.TIMED_OUT, error=error)
+        return outcome(Kind.TIMED_OUT, error=error)

@@ -166,7 +166,7 @@ class Layer(Guard):
         if kind is Kind.DONE:
             self._books.lives(operation, args)
             return self._books.confirmed(operation, args, outcome, mark)
-        if kind is not Kind.REJECTED:
+        if kind is not Kind.REJECTED and outcome.made:
             self._books.lives(operation, args)
             self._books.unconfirmed(operation, args, outcome.abandoned)
         elif operation not in changes.BACKFILLS and operation not in changes.DECISIONS:

@@ -30,6 +30,9 @@ class Outcome:
 
     __slots__ = ("abandoned", "error", "kind", "ttl", "value")
 
+    #: Whether the layer may have been asked.
+    made = True
+
     def __init__(
         self,
         kind: Kind,
@@ -50,6 +53,14 @@ class Outcome:
     def answered(self) -> bool:
         """Whether the layer said anything."""
         return self.kind in _ANSWERS
+
+
+class NotMade(Outcome):
+    """The end of a call whose time was up before the layer could be asked: nothing has happened."""
+
+    __slots__ = ()
+
+    made = False
 
 
 # A tuple: finding a member by identity is quicker than hashing it.

@@ -575,8 +575,8 @@ def _lifetimes() -> Iterator[Mutation]:
         "timeout-of-an-unanswered-change-is-not-kept",
         "so does that of a change that was not confirmed",
         "layer.py",
-        "        if kind is not Kind.REJECTED:\n            self._books.lives(operation, args)\n",
-        "        if kind is not Kind.REJECTED:\n",
+        "        if kind is not Kind.REJECTED and outcome.made:\n            self._books.lives(operation, args)\n",
+        "        if kind is not Kind.REJECTED and outcome.made:\n",
     )
     yield _one(
         "timeout-of-an-interrupted-change-is-not-kept",

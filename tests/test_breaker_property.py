@@ -40,6 +40,7 @@ class Model:
     era: int = 0
     in_a_row: int = 0
     waited: float = 0.0
+    last_wait: float = -math.inf
     reset_time: float = 0.0
     opens_until: float = 0.0
     since: float = 0.0
@@ -85,7 +86,8 @@ class Model:
         if call.trial:
             self.trials.remove(call)
         if how == "cut short":
-            self.waited += waited
+            self.waited += min(waited, now - self.last_wait)
+            self.last_wait = now
             if self.waited >= LIMIT:
                 self.waited, how = 0.0, "failure"
         if how == "success":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.cache import BaseCache
 
-from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline
+from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline, operations
 from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.layer import Layer
 from django_resilient_cache.limits import Expired, NoPlace, never
@@ -80,6 +80,7 @@ class Bench:
 
     def call(self, result: Any) -> Outcome:
         self.limit.result = result
+        self.clock.forward(getattr(result, "given", 0.0))
         return self.layer.execute(None, get, ("k",))
 
     @property
@@ -241,6 +242,31 @@ def test_no_place_counts_for_as_long_as_calls_that_hang_hold_all(
     for given in withheld:
         assert bench.call(NoPlace(given)).kind is Kind.TIMED_OUT
     assert bench.failures_in_a_row == failures
+
+
+@pytest.mark.parametrize(
+    ("operation", "args", "missed"),
+    [
+        (operations.set, ("key", 1, 60, 1), True),
+        (operations.delete, ("key", 1), True),
+        (operations.fill, ([("key", 1, 60)], 1), False),
+        (operations.fill_free, ([("key", 1, 60)], 1), False),
+        (operations.add, ("key", 1, 60, 1), False),
+        (operations.incr, ("key", 1, 1), False),
+    ],
+)
+@pytest.mark.parametrize("why", ["no place", "no time left"])
+def test_a_change_that_was_never_made_is_missed_only_where_it_should_have_been(
+    settings: Any, operation: Any, args: tuple[Any, ...], missed: bool, why: str
+) -> None:
+    """A backfill that found no place has written nothing: the layer goes on being read."""
+    settings.CACHES = {**settings.CACHES, "redis": settings.CACHES["default"]}
+    bench = Bench()
+    bench.limit.result = NoPlace()
+    with deadline(10.0 if why == "no place" else 0.0):
+        assert bench.layer.execute(None, operation, args).kind is Kind.TIMED_OUT
+    assert len(bench.layer.ledger) == missed
+    assert bench.layer.ledger.trusted is not missed
 
 
 def test_no_place_is_no_failure_but_of_a_trial() -> None:

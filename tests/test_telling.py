@@ -122,5 +122,6 @@ def test_the_log_says_once_that_calls_found_no_place(settings, cache, caplog):
     agent.flush()
     lines = [line.getMessage() for line in caplog.records if "was not made" in line.getMessage()]
     assert lines == [
-        "get on 'layer' was not made (OperationTimeout: get on 'layer': no place was free)"
+        "get on 'layer' was not made "
+        "(OperationTimeout: get on 'layer': calls that hang hold all places)"
     ]

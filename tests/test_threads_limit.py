@@ -25,7 +25,7 @@ from django.test import override_settings
 
 from django_resilient_cache.limits import Expired, NoPlace, workers
 from django_resilient_cache.limits.threads import ThreadLimit
-from django_resilient_cache.limits.workers import Job
+from django_resilient_cache.limits.workers import Job, Worker
 from django_resilient_cache.registry import registry
 from tests.entries import DATABASE, chain
 from tests.services import wait_until
@@ -278,6 +278,60 @@ def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
     hang.release()
     assert wait_until(lambda: len(limit._idle) == 3), "the places are free"
     assert call(limit, lambda raw: "did not wait") == "did not wait"
+
+
+def test_a_layer_that_is_slow_withholds_nothing(limit: ThreadLimit, hang: Hang) -> None:
+    """All places hang before and after, but others than before: it does answer."""
+    abandon(limit, hang, 3)
+    found: list[NoPlace] = []
+
+    def wait() -> None:
+        with pytest.raises(NoPlace) as caught:
+            call(limit, hang, budget=10 * SHORT)
+        found.append(caught.value)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert wait_until(lambda: limit._waiting == 1)
+    with limit._freed:  # one has come back, and the next one to have its place hangs already
+        limit._came_back += 1
+    waiting.join(LONG)
+    assert found[0].given == 0.0
+    with pytest.raises(NoPlace, match="calls that hang hold all places") as caught:
+        call(limit, hang, budget=SHORT)
+    assert caught.value.given > 0.0
+
+
+def test_a_place_that_is_free_when_the_time_is_over_is_given_back(
+    limit: ThreadLimit, hang: Hang, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abandon(limit, hang, 3)
+
+    def too_late(budget: float, began: float) -> Worker | None:
+        hang.release()
+        assert wait_until(lambda: len(limit._idle) == 3)
+        time.sleep(budget)
+        return limit._free_worker()
+
+    monkeypatch.setattr(limit, "_wait_for_place", too_late)
+    with pytest.raises(NoPlace):
+        call(limit, hang, budget=SHORT)
+    assert len(limit._idle) == 3
+    assert hang.started == 3
+
+
+def test_where_no_thread_can_be_started_there_is_no_place(
+    limit: ThreadLimit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuses)
+        for _ in range(10):
+            with pytest.raises(NoPlace, match="can't start new thread"):
+                call(limit, lambda raw: "answer")
+    assert call(limit, lambda raw: "answer") == "answer"
 
 
 def test_a_late_result_is_dropped_with_the_instance_that_brought_it(

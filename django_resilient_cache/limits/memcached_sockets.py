@@ -85,7 +85,8 @@ class Connections:
         self.era = object()
         self._places = None if most is None else threading.Semaphore(most)
         #: Tasks that wait for a place.
-        self._tasks = Places(int)
+        self._taken: deque[None] = deque()
+        self._tasks = Places(lambda: (most or 0) - len(self._taken))
 
     def get_and_release(self, destroy_on_fail: bool = False) -> _Loan:
         return _Loan(self)
@@ -107,6 +108,7 @@ class Connections:
         else:
             client.close()
         if self._places is not None:
+            self._taken.pop()
             self._places.release()
             self._tasks.freed()
 
@@ -116,15 +118,15 @@ class Connections:
             return
         budget = armed.get()
         if budget is None:
-            self._places.acquire()
-            return
-        if budget.waits is None:
+            found = self._places.acquire()
+        elif budget.waits is None:
             left = max(0.0, budget.ends - monotonic())
             found = waited(partial(self._places.acquire, True), left)
         else:
             found = waited(budget.waits.result, self._found, self._places, budget)
-        if not found:
+        if budget is not None and not found:
             raise expiry(budget, 0.0)
+        self._taken.append(None)
 
     async def _found(self, places: threading.Semaphore, budget: Budget) -> bool:
         found = await self._tasks.take(

@@ -24,10 +24,10 @@ _TOO_LATE = 0.9
 class Places:
     """The tasks that wait for one of a limited number of places (threads, connections).
 
-    Who waits longest is next, and who comes does not overtake.  Where that one has little of its
-    time left, more want a place than can have one: in that order each would get it too late to use
-    it.  Then who came last is next, until the others have given up (adaptive LIFO: Maurer, "Fail
-    at Scale", ACM Queue 13(8), 2015).
+    Who waits longest is next, and who comes does not overtake, nor take what another one was called
+    for.  Where the first has little of its time left, more want a place than can have one: in that
+    order each would get it too late to use it.  Then who came last is next, until the others have
+    given up (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
 
     `free` tells how many places there are to take at the moment.
     """
@@ -48,6 +48,8 @@ class Places:
 
     def turn_away(self) -> None:
         """End the wait of all who queue up: there is nothing to be had any more."""
+        for turn in _all(self._called):
+            turn.turn_away()
         while self._waiting:
             with suppress(IndexError):
                 self._waiting.popleft().turn_away()
@@ -58,10 +60,17 @@ class Places:
             with suppress(IndexError, ValueError):
                 first = self._waiting[0]
                 if first.can_come:
-                    return not first.late
+                    return not first.late or not self._more_than_called_for()
                 self._waiting.remove(first)
                 first.call()
-        return False
+        return bool(self._called) and not self._more_than_called_for()
+
+    def _more_than_called_for(self) -> bool:
+        """Whether a place is free for one who was not called."""
+        for turn in _all(self._called):
+            if not turn.can_come:
+                _remove(self._called, turn)  # it looks as soon as its loop goes on
+        return self._places_free() > len(self._called)
 
     async def take(self, look: Callable[[], T | None], seconds: float | None) -> T | None:
         """Return the place that `look` finds, as soon as it is this task's turn.
@@ -72,11 +81,14 @@ class Places:
             return found
         ends = inf if seconds is None else monotonic() + seconds
         with self.queue(seconds) as turn:
-            while not (turn.is_next and (found := look()) is not None):
+            while not (self._may_look(turn) and (found := look()) is not None):
                 left = None if seconds is None else ends - monotonic()
                 if (left is not None and left <= 0.0) or not await turn.comes(left):
-                    return None if turn.turned_away else look()
+                    return None
         return found
+
+    def _may_look(self, turn: Turn) -> bool:
+        return turn.was_called or (turn.is_next and self._more_than_called_for())
 
     @contextmanager
     def queue(self, seconds: float | None) -> Iterator[Turn]:
@@ -91,14 +103,14 @@ class Places:
         finally:
             had_use = turn.leave()
             # There may be a place for the next one too: each who is called looks for one.
-            if self._waiting and (not had_use or self._places_free() > len(self._called)):
+            if self._waiting and (not had_use or self._more_than_called_for()):
                 self.freed()
 
 
 class Turn:
     """One task in a queue: it waits, or was called and is about to look, or has left."""
 
-    __slots__ = ("_bell", "_called", "_late_at", "_left", "_waiting", "turned_away")
+    __slots__ = ("_bell", "_called", "_late_at", "_left", "_waiting", "turned_away", "was_called")
 
     def __init__(self, waiting: deque[Turn], called: deque[Turn], seconds: float | None) -> None:
         self._waiting = waiting
@@ -106,6 +118,8 @@ class Turn:
         self._late_at = inf if seconds is None else monotonic() + seconds * _TOO_LATE
         self._left = False
         self.turned_away = False
+        #: Whether there is a place for it, or was until just now.
+        self.was_called = False
         self._bell = Bell()
         waiting.append(self)
 
@@ -142,8 +156,10 @@ class Turn:
 
     async def comes(self, seconds: float | None) -> bool:
         """Wait for at most `seconds` (None: without end) to be called; then it is the next one."""
+        self.was_called = False
         if not await self._bell.wait(seconds) or self.turned_away:
             return False
+        self.was_called = True
         self._bell = Bell()
         self._waiting.appendleft(self)
         _remove(self._called, self)
@@ -168,7 +184,7 @@ class Room(Places):
 
     async def enter(self, seconds: float) -> bool:
         """Take a place within `seconds`; return whether there was one."""
-        if not self._waiting:
+        if not self._waiting and not self._called:
             try:
                 self._free.pop()
             except IndexError:
@@ -189,6 +205,13 @@ class Room(Places):
         except IndexError:
             return None
         return True
+
+
+def _all(turns: deque[Turn]) -> list[Turn]:
+    try:
+        return list(turns)
+    except RuntimeError:  # changed by another thread meanwhile, where there is no GIL
+        return []
 
 
 def _remove(turns: deque[Turn], turn: Turn) -> bool:

@@ -168,13 +168,16 @@ class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
 
     def make_connection(self) -> Any:
         """Make one more connection; that there are too many is not the server's fault."""
+        full = getattr(self, "_created_connections", 0) >= self.max_connections
         try:
             return super().make_connection()
-        except self._errors.ConnectionError as error:  # none is connected here
-            if armed.get() is None:
+        except self._errors.ConnectionError as error:
+            if not full or armed.get() is None:
                 raise
-            why = f"{error} (max_connections of its pool is {self.max_connections})"
-            raise NoPlace(why=why) from error
+            raise self._none_free(error) from error
+
+    def _none_free(self, error: Exception) -> NoPlace:
+        return NoPlace(why=f"{error} (max_connections of its pool is {self.max_connections})")
 
 
 class GuardedSentinelPool(_Client):  # type: ignore[misc]  # a base that is Any
@@ -222,9 +225,9 @@ class GuardedBlockingPool(GuardedPool):
                 return take()
             return self._taken(take, budget, budget.waits)
         except Exception as error:
-            if budget is not None and budget.ends <= monotonic() and _found_none(error):
-                raise expiry(budget, 0.0) from None
-            raise
+            if budget is None or not _found_none(error):
+                raise
+            raise self._none_free(error) from None
 
     def _taken(self, take: Callable[[], Any], budget: Budget, waits: Waits) -> Any:
         """Take a connection as soon as one is free, as long as the client itself would wait."""

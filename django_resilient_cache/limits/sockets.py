@@ -110,15 +110,16 @@ class SocketsLimit:
         """
         ends = monotonic() + (_ENDLESS if budget is None else budget)
         room = self._room
-        if not await room.enter(ends - monotonic()):
-            raise NoPlace
+        entered = False
         try:
-            if self.refused() and not trial:
-                raise NoPlace
+            entered = await room.enter(0.0 if trial else ends - monotonic())
             left = ends - monotonic()
+            if not entered or left <= 0.0 or (self.refused() and not trial):
+                raise NoPlace
             return await in_loop(partial(self.call, operation, args, left, trial=trial))
         finally:
-            room.leave()
+            if entered:
+                room.leave()
 
     def turn_away(self) -> None:
         """Let those go who wait for a place."""

@@ -47,8 +47,9 @@ class ThreadLimit:
         began = self._clock()
         job = Job(operation, args)
         worker = self._worker(budget, began, wait=not trial)
-        asked = self._clock()
+        asked = began
         try:
+            asked = self._clock()
             worker.run(job)
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
         except BaseException as interruption:  # raised by a signal's handler, say
@@ -73,8 +74,9 @@ class ThreadLimit:
         bell = Bell()
         job.ring = bell.ring
         worker = await self._aworker(budget, began, wait=not trial)
-        asked = self._clock()
+        asked = began
         try:
+            asked = self._clock()
             worker.run(job)
             left = None if budget is None else began + budget - self._clock()
             given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
@@ -118,8 +120,9 @@ class ThreadLimit:
         self._freed = threading.Condition()
         self._started = 0
         self._waiting = 0
-        #: Calls under way that their callers have given up.
+        #: Calls under way that their callers have given up, and how many of those have ended.
         self._hanging = 0
+        self._came_back = 0
         #: Tasks in event loops that wait for a place.
         self._tasks = Places(self._free_places)
         self._era = object()
@@ -140,10 +143,10 @@ class ThreadLimit:
     def _worker(self, budget: float | None, began: float, *, wait: bool) -> Worker:
         worker = self._free_worker()
         if worker is None and wait:
-            hung = self._is_hung()
-            worker = self._unless_refused(self._wait_for_place(budget, began))
-            if worker is None and hung:
-                raise NoPlace(self._withheld(budget, began))
+            hung = self._hung()
+            worker = self._if_of_use(self._wait_for_place(budget, began), budget, began)
+            if worker is None and hung is not None:
+                raise self._none_left(self._withheld(budget, began, hung))
         if worker is None:
             raise NoPlace
         return worker
@@ -151,16 +154,22 @@ class ThreadLimit:
     async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> Worker:
         worker = None if wait and self._tasks.someone_is_next() else self._free_worker()
         if worker is None and wait:
-            hung = self._is_hung()
-            worker = self._unless_refused(await self._await_place(budget, began))
-            if worker is None and hung:
-                raise NoPlace(self._withheld(budget, began))
+            hung = self._hung()
+            worker = self._if_of_use(await self._await_place(budget, began), budget, began)
+            if worker is None and hung is not None:
+                raise self._none_left(self._withheld(budget, began, hung))
         if worker is None:
             raise NoPlace
         return worker
 
-    def _unless_refused(self, worker: Worker | None) -> Worker | None:
-        if worker is None or not self.refused():
+    def _if_of_use(
+        self, worker: Worker | None, budget: float | None, began: float
+    ) -> Worker | None:
+        """Give the place back that came too late, or where the layer is not to be asked any more."""
+        if worker is None:
+            return None
+        late = budget is not None and self._clock() >= began + budget
+        if not late and not self.refused():
             return worker
         self.free(worker)
         return None
@@ -180,9 +189,13 @@ class ThreadLimit:
     def _start(self) -> Worker:
         try:
             return Worker(self, self._era)
-        except BaseException:  # its place goes back whatever came
+        except BaseException as error:  # its place goes back whatever came
             with self._freed:
                 self._started -= 1
+                self._freed.notify()
+            self._tasks.freed()
+            if isinstance(error, RuntimeError):  # this process or its host has too many
+                raise NoPlace(why=str(error)) from error
             raise
 
     def _wait_for_place(self, budget: float | None, began: float) -> Worker | None:
@@ -228,17 +241,27 @@ class ThreadLimit:
     def _hang(self, more: int) -> None:
         with self._freed:
             self._hanging += more
+            if more < 0:
+                self._came_back += 1
 
-    def _is_hung(self) -> bool:
-        """Whether calls that were given up hold all places."""
-        return self._hanging >= self._max
+    def _hung(self) -> int | None:
+        """Return how many have come back, where calls that were given up hold all places."""
+        return self._came_back if self._hanging >= self._max else None
 
-    def _withheld(self, budget: float | None, began: float) -> float:
-        """Tell for how long the layer has left all of them without an answer, as `_given` does."""
-        if budget is None or not self._is_hung():
+    @staticmethod
+    def _none_left(withheld: float) -> NoPlace:
+        return NoPlace(withheld, "calls that hang hold all places") if withheld else NoPlace()
+
+    def _withheld(self, budget: float | None, began: float, hung: int) -> float:
+        """Tell for how long the layer has left all of them without an answer, as `_given` does.
+
+        `hung`: what `_hung` returned at first.  Where one has come back since, it is slow and not hung.
+        """
+        if budget is None or self._hung() != hung:
             return 0.0
-        late = self._clock() - began - budget
-        return max(0.0, budget - _HANDOVERS * max(0.0, late))
+        waited = self._clock() - began
+        late = waited - budget
+        return max(0.0, min(budget, waited) - _HANDOVERS * max(0.0, late))
 
     def _given(self, job: Job, asked: float, left: float) -> float:
         """Tell how long the other side was really given of what was `left` when it was `asked`.

@@ -162,7 +162,7 @@ def test_in_order_while_those_who_wait_longest_have_time_left(clock):
 
 def test_last_come_first_served_where_those_who_wait_longest_have_none(clock):
     """Served in order, each would get its place too late."""
-    assert run(order_of_turns(clock, passing=55.0)) == ["came last", "third", "second", "first"]
+    assert run(order_of_turns(clock, passing=55.0)) == ["third", "came last", "second", "first"]
 
 
 async def order_of_turns(clock, passing):
@@ -238,6 +238,35 @@ def test_a_task_whose_loop_has_stopped_keeps_no_newcomer_waiting():
         assert loop.run_until_complete(asyncio.wait_for(task, 5.0))
 
 
+def test_who_was_called_just_before_all_are_turned_away_goes_too():
+    async def main():
+        room = Room(1)
+        await room.enter(0.0)
+        waits = asyncio.create_task(room.enter(60.0))
+        await asyncio.sleep(0)
+        room.leave()
+        room.turn_away()
+        return await waits, await room.enter(0.0), len(room._called)
+
+    assert run(main()) == (False, True, 0)
+
+
+def test_a_task_that_was_called_as_its_loop_stopped_keeps_no_place():
+    room = Room(1)
+    assert run(room.enter(0.0))
+
+    async def leave():
+        room.leave()
+
+    with a_loop() as loop:
+        task = begun(loop, room.enter(60.0))
+        loop.run_until_complete(leave())
+        assert len(room._called) == 1
+        assert run(room.enter(60.0))
+        room.leave()
+        assert loop.run_until_complete(asyncio.wait_for(task, 5.0))
+
+
 def test_who_finds_no_place_in_time():
     async def main():
         room = Room(1)
@@ -248,7 +277,7 @@ def test_who_finds_no_place_in_time():
     assert run(main()) == ([True, False, False, True], 0)
 
 
-def test_a_place_freed_at_the_last_moment_is_taken():
+def test_a_place_freed_when_the_time_is_over_is_of_no_use():
     async def main():
         room = Room(1)
         await room.enter(0.0)
@@ -256,25 +285,22 @@ def test_a_place_freed_at_the_last_moment_is_taken():
         await asyncio.sleep(0)
         time.sleep(0.03)  # noqa: ASYNC251 - the loop is late
         room._free.append(None)  # and nobody is called for it
-        return await waits
+        return await waits, await room.enter(0.0)
 
-    assert run(main())
+    assert run(main()) == (False, True)
 
 
-def test_who_comes_first_takes_the_place_of_one_that_was_called():
-    """That one waits on."""
-
+def test_who_comes_does_not_take_the_place_that_another_was_called_for():
     async def main():
         room = Room(1)
         await room.enter(0.0)
         waits = asyncio.create_task(room.enter(60.0))
         await asyncio.sleep(0)
         room.leave()
-        assert await room.enter(0.0)
-        await asyncio.sleep(0.01)
-        assert not waits.done()
+        assert not await room.enter(0.0)
+        assert await waits
         room.leave()
-        return await waits
+        return await room.enter(0.0)
 
     assert run(main())
 

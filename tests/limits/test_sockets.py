@@ -331,10 +331,41 @@ def test_an_exhausted_blocking_pool_blames_nobody(backend, valkey):
         with one_connection_in_use(limit):
             outcomes = [timed(call, limit) for _ in range(3)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, NoPlace) for outcome, _ in outcomes)
         assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"
+
+
+def test_a_blocking_pool_that_waits_for_less_than_the_limit_blames_nobody(backend, valkey):
+    pool = f"{package_of(backend)}.connection.BlockingConnectionPool"
+    with limit_for(backend, valkey.url, pool_class=pool, max_connections=1, timeout=0.02) as limit:
+        with one_connection_in_use(limit):
+            outcome, seconds = timed(call, limit, budget=2.0)
+
+        assert isinstance(outcome, NoPlace)
+        assert str(outcome).endswith("(max_connections of its pool is 1)")
+        assert seconds < 1.0
+
+
+def test_a_connection_that_cannot_be_made_is_none_that_is_missing(backend, valkey):
+    """Such as one that is configured wrongly: a pool that had room says what is wrong."""
+    errors = import_module(f"{package_of(backend)}.exceptions")
+    with limit_for(backend, valkey.url, socket_keepalive_options={}) as limit:
+        raw = limit.raw()
+        client = raw._cache.get_client() if hasattr(raw, "_cache") else raw.client.get_client()
+        pool = client.connection_pool
+
+        def refuses(**kwargs):
+            raise errors.ConnectionError("protocol must be either 2 or 3")
+
+        pool.disconnect()
+        pool.reset()
+        pool.connection_class = refuses
+        outcome, _ = timed(call, limit)
+
+        assert "protocol must be either 2 or 3" in f"{outcome} {outcome.__cause__}"
+        assert not isinstance(outcome, NoPlace)
 
 
 def test_a_blocking_pool_against_a_frozen_server(backend, own_valkey):

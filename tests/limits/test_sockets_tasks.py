@@ -20,7 +20,7 @@ from django_resilient_cache.limits import Expired, NoPlace
 from django_resilient_cache.limits.budget import armed
 from django_resilient_cache.limits.sockets import SocketsLimit
 from tests import services
-from tests.entries import PYMEMCACHE
+from tests.entries import DJANGO_REDIS, PYMEMCACHE
 
 from . import memcached, sockets
 from .in_loop import MOST_LAG, exit_code_of, needs_greenlet, watched, watching
@@ -119,6 +119,23 @@ def test_who_waits_for_a_place_goes_as_soon_as_the_layer_is_refused(client):
 
     with server_for(client) as server, limit_at(client, server.address) as limit:
         assert run(main(limit, server)) == (50 - 16, {NoPlace})
+
+
+def test_a_trial_waits_for_no_place_and_no_call_is_made_without_time(valkey):
+    async def main(limit):
+        for _ in range(16):
+            assert await limit._room.enter(0.0)
+        with pytest.raises(NoPlace):
+            await asyncio.wait_for(limit.acall(get, ("key",), 60.0, trial=True), 5.0)
+        limit._room.leave()
+        with pytest.raises(NoPlace):
+            await limit.acall(get, ("key",), 0.0, trial=False)
+        assert await limit.acall(get, ("key",), 5.0, trial=True) is None
+        assert await limit._room.enter(0.0)
+        assert not await limit._room.enter(0.0)
+
+    with limit_at(DJANGO_REDIS, valkey.address) as limit:
+        run(main(limit))
 
 
 @every_client

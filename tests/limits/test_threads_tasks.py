@@ -156,7 +156,7 @@ def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
         with pytest.raises(NoPlace) as none:
             await acall(limit, answer, budget=SHORT)
         assert none.value.given <= SHORT
-        assert limit._is_hung()
+        assert limit._hung() == 0
         assert not told
         hang.release()
         assert await acall(limit, answer) == "answer"
