@@ -1,6 +1,6 @@
 """How fast the chain is.
 
-`python -m benchmarks` prints a table, `python -m benchmarks outage` draws a picture, and
+`python -m benchmarks` prints a table, `python -m benchmarks outage` draws a picture,
 `python -m benchmarks instructions` counts what the healthy paths run, and `python -m benchmarks
 uvicorn` puts a site under load.
 """

@@ -32,7 +32,7 @@ class LayerConfig:
     timeout_strategy: str
     """As written: "auto", "direct", "sockets" or "thread"."""
     max_concurrency: int
-    """Threads of the thread strategy."""
+    """Calls in flight at a time, under the thread strategy and from event loops."""
     breaker: BreakerConfig
     own_timeout: bool
     """Whether the alias has a TIMEOUT of its own."""

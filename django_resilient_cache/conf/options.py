@@ -120,7 +120,8 @@ class LayerOptions:
     )
     max_concurrency: int = _option(
         COUNT,
-        "Calls in flight at one time per process, on threads and from event loops; others queue.",
+        "Calls in flight at one time per process, under the thread strategy and from event loops; "
+        "others queue.",
         default=16,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# The demo gives both of these; a real project keeps its key out of the repository.
+# A real project keeps its key out of the repository, and DEBUG off in production.
 SECRET_KEY = os.environ.get("SECRET_KEY", "example-project-only-" + "x" * 40)
 DEBUG = os.environ.get("DEBUG", "1") == "1"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
