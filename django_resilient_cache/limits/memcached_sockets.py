@@ -10,12 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from .budget import Budget, armed, expiry, waited
+from .budget import armed, expiry, waited
 from .connecting import Helpers, SetUpAside, in_time
 from .guarded_socket import GuardedSocket
 from .places import Places
@@ -83,10 +82,14 @@ class Connections:
         self.free: deque[Any] = deque()
         #: Changes with `clear`.
         self.era = object()
-        self._places = None if most is None else threading.Semaphore(most)
+        # Not a semaphore: what a loop has left behind is collected as garbage in the middle of
+        # whatever its thread does, of taking a place too, and gives its own back then.
+        self._places = None if most is None else deque([None] * most)
+        #: For threads that wait for a place, and how many there are.
+        self._freed = threading.Condition()
+        self._waiting = 0
         #: Tasks that wait for a place.
-        self._taken: deque[None] = deque()
-        self._tasks = Places(lambda: (most or 0) - len(self._taken))
+        self._tasks = Places(lambda: len(self._places or ()))
 
     def get_and_release(self, destroy_on_fail: bool = False) -> _Loan:
         return _Loan(self)
@@ -108,31 +111,49 @@ class Connections:
         else:
             client.close()
         if self._places is not None:
-            self._taken.pop()
-            self._places.release()
+            self._places.append(None)
+            if self._waiting:
+                with self._freed:
+                    self._freed.notify()
             self._tasks.freed()
 
     def wait_for_place(self) -> None:
         """Wait until one more client may be taken, as long as that may take."""
-        if self._places is None:
+        if self._places is None or (not self._tasks.someone_is_next() and self._took_place()):
             return
         budget = armed.get()
         if budget is None:
-            found = self._places.acquire()
-        elif budget.waits is None:
-            left = max(0.0, budget.ends - monotonic())
-            found = waited(partial(self._places.acquire, True), left)
-        else:
-            found = waited(budget.waits.result, self._found, self._places, budget)
-        if budget is not None and not found:
+            self._wait(None)
+        elif not (
+            waited(self._wait, budget.ends)
+            if budget.waits is None
+            else waited(budget.waits.result, self._await, budget.ends)
+        ):
             raise expiry(budget, 0.0)
-        self._taken.append(None)
 
-    async def _found(self, places: threading.Semaphore, budget: Budget) -> bool:
-        found = await self._tasks.take(
-            lambda: places.acquire(blocking=False) or None, budget.ends - monotonic()
-        )
-        return found is not None
+    def _took_place(self) -> bool | None:
+        assert self._places is not None  # noqa: S101 - asked by `wait_for_place` alone
+        try:
+            self._places.pop()
+        except IndexError:
+            return None
+        return True
+
+    def _wait(self, ends: float | None) -> bool:
+        with self._freed:
+            self._waiting += 1
+            try:
+                while not self._took_place():
+                    left = None if ends is None else ends - monotonic()
+                    if left is not None and left <= 0.0:
+                        return False
+                    self._freed.wait(left)
+            finally:
+                self._waiting -= 1
+        return True
+
+    async def _await(self, ends: float) -> bool:
+        return await self._tasks.take(self._took_place, ends - monotonic()) is not None
 
 
 class _Loan:

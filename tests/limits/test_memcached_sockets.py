@@ -11,6 +11,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache.limits import Expired
+from django_resilient_cache.limits.memcached_sockets import Connections
 from tests import services
 
 from .memcached import at, limit_for, needs_pymemcache, unix_memcached
@@ -316,6 +317,38 @@ def test_a_pool_whose_connections_are_all_in_use_blames_nobody(memcached):
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"
         assert call(limit, budget=None) == "value"
+
+
+def test_threads_that_wait_for_a_connection_have_it_one_after_the_other(memcached):
+    with limit_for(memcached.location, use_pooling=True, max_pool_size=1) as limit:
+        call(limit, put, "key", "value", budget=2.0)
+        found = []
+
+        def many(budget):
+            found.extend(call(limit, budget=budget) for _ in range(50))
+
+        threads = [threading.Thread(target=many, args=(each,)) for each in (20.0, None) * 3]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20.0)
+
+        assert found == ["value"] * 300
+
+
+def test_a_client_that_comes_back_while_its_own_thread_takes_one_hangs_nobody():
+    """As garbage of a loop that was left behind, which is collected wherever that thread is."""
+    connections = Connections(object, 1)
+    connections.wait_for_place()
+    waiting = threading.Thread(target=connections.wait_for_place, daemon=True)
+    waiting.start()
+    assert services.wait_until(lambda: connections._waiting == 1)
+
+    with connections._freed:
+        connections.put(object(), connections.era)
+
+    waiting.join(5.0)
+    assert not waiting.is_alive()
 
 
 def test_the_clients_own_shorter_time_out_wins(own_memcached):
