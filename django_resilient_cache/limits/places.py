@@ -182,15 +182,12 @@ class Room(Places):
         self._free = deque([None] * most)
         super().__init__(self._free.__len__)
 
+    def enter_at_once(self) -> bool:
+        """Take a place, if there is one that nobody waits for."""
+        return not self._waiting and not self._called and bool(self._taken())
+
     async def enter(self, seconds: float) -> bool:
         """Take a place within `seconds`; return whether there was one."""
-        if not self._waiting and not self._called:
-            try:
-                self._free.pop()
-            except IndexError:
-                pass
-            else:
-                return True
         return await self.take(self._taken, seconds) is not None
 
     def leave(self) -> None:

@@ -108,14 +108,17 @@ class SocketsLimit:
         As many calls at a time as threads would make: each has a connection of its own, and tasks
         come by the thousand.
         """
-        ends = monotonic() + (_ENDLESS if budget is None else budget)
         room = self._room
+        left = _ENDLESS if budget is None else budget
         entered = False
         try:
-            entered = await room.enter(0.0 if trial else ends - monotonic())
-            left = ends - monotonic()
-            if not entered or left <= 0.0 or (self.refused() and not trial):
-                raise NoPlace
+            entered = room.enter_at_once()
+            if not entered:
+                ends = monotonic() + left
+                entered = await room.enter(0.0 if trial else left)
+                left = ends - monotonic()
+                if not entered or left <= 0.0 or (self.refused() and not trial):
+                    raise NoPlace
             return await in_loop(partial(self.call, operation, args, left, trial=trial))
         finally:
             if entered:
