@@ -264,8 +264,11 @@ class Fleet(RuleBasedStateMachine):
             known = [held for held in mine if held.known]
             if not known:
                 given.endless |= not self.world.shelf.keeps_time
+                # Not in a report: that its worker obeyed the order is no order to others.
                 there = any(
-                    given.order.id in str(text) for text, _ in self.world.shelf.entries.values()
+                    given.order.id in str(text)
+                    for key, (text, _) in self.world.shelf.entries.items()
+                    if ":order:" in key
                 )
                 given.lost |= not there and not given.followed
                 if given.order.seconds is None:
