@@ -7,6 +7,7 @@ arrive late, over newer ones; workers that are frozen, killed, forked, started; 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from math import inf
 
@@ -30,8 +31,10 @@ from django_resilient_cache.fleet.orders import STATE, Action, Order
 from django_resilient_cache.fleet.posted import Place
 from tests.entries import FILE, chain, layer
 from tests.fleet.kit import ALIASES, Host, SimWorker, World
+from tests.property_examples import BACKEND
 
-EXAMPLES = 100
+#: The same ones each time, unless their number is given.
+EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "100"))
 
 CACHES = {
     "default": chain("redis", "other"),
@@ -326,6 +329,9 @@ def test_all_workers_end_in_what_the_last_order_says():
             max_examples=EXAMPLES,
             stateful_step_count=25,
             deadline=None,
+            backend=BACKEND,
+            derandomize="RESILIENT_CACHE_EXAMPLES" not in os.environ,
+            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
