@@ -226,13 +226,21 @@ def test_who_comes_back_at_once_queues_up_behind_those_who_wait():
     assert run(main()) == (1, 0, 0)
 
 
-def test_a_task_whose_loop_has_stopped_keeps_no_newcomer_waiting():
+@pytest.mark.parametrize("called", [False, True], ids=["waiting", "called"])
+def test_a_task_whose_loop_has_stopped_keeps_no_newcomer_waiting(called):
     room = Room(1)
     assert run(room.enter(0.0))
 
+    async def leave():
+        room.leave()
+
     with a_loop() as loop:
         task = begun(loop, room.enter(60.0))
-        room._free.append(None)  # freed as that loop stopped
+        if called:
+            loop.run_until_complete(leave())
+        else:
+            room._free.append(None)  # freed as that loop stopped
+        assert len(room._called) == called
         assert run(room.enter(60.0))
         room.leave()
         assert loop.run_until_complete(asyncio.wait_for(task, 5.0))
@@ -249,22 +257,6 @@ def test_who_was_called_just_before_all_are_turned_away_goes_too():
         return await waits, await room.enter(0.0), len(room._called)
 
     assert run(main()) == (False, True, 0)
-
-
-def test_a_task_that_was_called_as_its_loop_stopped_keeps_no_place():
-    room = Room(1)
-    assert run(room.enter(0.0))
-
-    async def leave():
-        room.leave()
-
-    with a_loop() as loop:
-        task = begun(loop, room.enter(60.0))
-        loop.run_until_complete(leave())
-        assert len(room._called) == 1
-        assert run(room.enter(60.0))
-        room.leave()
-        assert loop.run_until_complete(asyncio.wait_for(task, 5.0))
 
 
 def test_who_finds_no_place_in_time():
