@@ -193,7 +193,7 @@ class StagedLayer(Layer):
             outcome = super().execute(raw, operation, args)
         except Exception:
             raise  # the caller's own mistake, or an answer
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             watch.ends(self.alias, operation, args, _without_answer(error), began)
             raise
         finally:
@@ -213,7 +213,7 @@ class StagedLayer(Layer):
             outcome = await super().aexecute(operation, args)
         except Exception:
             raise  # the caller's own mistake, or an answer
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             watch.ends(self.alias, operation, args, _without_answer(error), began)
             raise
         self.stage.ends.append((self.alias, operation.__name__, args, outcome))
@@ -244,7 +244,7 @@ class StagedLayer(Layer):
         outcome: Outcome
         try:
             outcome = super().attempt(raw, operation, args)
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             outcome = _without_answer(error)
             raise
         finally:

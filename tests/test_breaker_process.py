@@ -54,7 +54,7 @@ def in_child(check: Callable[[], None]) -> int:
         try:
             check()
             status = 0
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the test looks at it
             print(repr(error), file=sys.stderr, flush=True)  # noqa: T201  # the parent reads it
         finally:
             os._exit(status)

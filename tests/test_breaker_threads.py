@@ -49,7 +49,7 @@ def in_threads(number: int, work: Callable[[int], None]) -> None:
         try:
             start.wait(30)
             work(index)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the test looks at it
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(number)]

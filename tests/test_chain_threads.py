@@ -71,7 +71,7 @@ def together(*jobs: Callable[[], object]) -> None:
     def run(job: Callable[[], object]) -> None:
         try:
             job()
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the test looks at it
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(job,)) for job in jobs]

@@ -284,7 +284,7 @@ def test_faults_that_come_and_go_at_once(directory: Path, caplog: pytest.LogCapt
             for _ in range(30):
                 with mine.fail(keys="menu:*"), mine.hang(operations=["get"]):
                     assert len(mine.in_force) >= 2
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the test looks at it
             errors.append(error)
 
     def watch() -> None:
@@ -293,7 +293,7 @@ def test_faults_that_come_and_go_at_once(directory: Path, caplog: pytest.LogCapt
                 for fault in watching.in_force:
                     assert fault.keys or fault.operations
                 time.sleep(0.001)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the test looks at it
             errors.append(error)
 
     threads = [threading.Thread(target=switch) for _ in range(4)]

@@ -69,7 +69,7 @@ def test_the_exception_that_ends_the_code(kind, after):
     async def main():
         try:
             await in_loop(call)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the test looks at it
             seen.append(error)
 
     run(main())
@@ -97,7 +97,7 @@ def test_cancellation_is_raised_where_the_code_waits():
     def call(waits):
         try:
             waits.pause(60.0)
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             seen.append(type(error))
             raise
         finally:
@@ -152,7 +152,7 @@ def test_a_coroutine_that_is_closed_ends_the_code_inside(pair):
     def call(waits):
         try:
             waits.until_readable(number, 60.0)
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             seen.append(type(error))
             raise
 
@@ -199,7 +199,7 @@ def test_a_task_that_another_thread_collects(pair):
     async def awaits():
         try:
             await in_loop(call)
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             seen.append(type(error))
             raise
 

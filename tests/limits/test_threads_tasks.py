@@ -194,7 +194,7 @@ def test_a_task_that_is_closed_leaves_its_call_as_well(limit, hang):
     async def call():
         try:
             await limit.acall(lambda raw, *_: hang(raw), args, LONG, trial=False)
-        except BaseException as error:
+        except BaseException as error:  # noted, and raised on
             seen.append((abandoned_by(error, args), abandoned_by(error, others)))
             raise
 
