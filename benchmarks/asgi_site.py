@@ -127,7 +127,7 @@ async def heartbeat() -> None:
 
 async def figures(request: HttpRequest) -> HttpResponse:
     """What happened since this was last asked for, and how the layer is doing."""
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.layer.registry import registry
 
     layer = registry.snapshot().get("redis")
     return JsonResponse({**record.read(), "layer": layer})

@@ -48,8 +48,8 @@ def board(bench: Bench) -> tuple[Spread, float, float]:
 
 def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, float]:
     from django_resilient_cache import breakers
-    from django_resilient_cache.agent import agent
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.layer.registry import registry
 
     fill(cache(rested))
     _outage(bench, cache(repaired))
@@ -76,7 +76,7 @@ def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, fl
 def _outage(bench: Bench, chain: Any) -> None:
     """Let Redis miss the changes of all keys; return when it is read again."""
     from django_resilient_cache import State
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.layer.registry import registry
 
     redis = cache("repaired_redis")
     changed = [f"changed-{number}" for number in range(bench.entries)]

@@ -80,7 +80,7 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
 
 def judged(budgets: Counts) -> list[Verdict]:
     """Count every path that runs in its caller's thread."""
-    from django_resilient_cache.limits import guarded_socket
+    from django_resilient_cache.timeouts.sockets import guarded_socket
 
     # Being counted takes so long that each request would count as one of a starved process.
     guarded_socket._LATE = inf

@@ -70,7 +70,7 @@ def memcached_sockets(bench: Bench) -> Result:
 def _get_through(
     bench: Bench, alias: str, bare: str, strategy: str, layer: str | None = None
 ) -> Result:
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.layer.registry import registry
 
     if registry.layer(layer or bare).strategy != strategy:
         raise NotMeasuredError(f"the {strategy} strategy does not know this client")

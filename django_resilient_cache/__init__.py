@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django_resilient_cache.breaker import BreakerConfig, CircuitBreaker, State
-from django_resilient_cache.deadline import deadline
 from django_resilient_cache.exceptions import (
     CacheUnavailable,
     CircuitOpenError,
@@ -16,9 +15,10 @@ from django_resilient_cache.exceptions import (
     ResilientCacheError,
     is_circuit_open,
 )
+from django_resilient_cache.timeouts.deadline import deadline
 
 if TYPE_CHECKING:
-    from django_resilient_cache.registry import breakers
+    from django_resilient_cache.layer.registry import breakers
 
 __all__ = [
     "BreakerConfig",
@@ -38,7 +38,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "breakers":  # needs Django, which the rest does without
-        from django_resilient_cache.registry import breakers
+        from django_resilient_cache.layer.registry import breakers
 
         return breakers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

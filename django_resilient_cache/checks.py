@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_resilient_cache import conf
 from django_resilient_cache.conf import LayerConfig, Problem, check_messages, setting_path
-from django_resilient_cache.limits.choice import choose, strange_client
+from django_resilient_cache.timeouts.strategy import choose, strange_client
 
 _FOR_REHEARSALS = "django_resilient_cache.testing."
 _SESSION_STORES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django_resilient_cache.generations import Generations, Mutation, Mutations
+from django_resilient_cache.chain.generations import Generations, Mutation, Mutations
 
 
 def begun(generations: Generations, keys: Iterable[Any] | None) -> Mutation | Mutations:

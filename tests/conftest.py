@@ -104,7 +104,7 @@ def _fresh_caches() -> Iterator[None]:
 @pytest.fixture
 def still_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing happens in the background: no repairs, no trials, log lines and signals at once."""
-    from django_resilient_cache.agent import agent
+    from django_resilient_cache.concurrency.background import agent
 
     monkeypatch.setattr(agent, "wake", lambda: None)
     monkeypatch.setattr(agent, "attend", lambda: None)

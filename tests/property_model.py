@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from django_resilient_cache import State, operations, ttl
-from django_resilient_cache.late import LATE_SECONDS
-from django_resilient_cache.outcome import REJECTED, Kind
+from django_resilient_cache import State
+from django_resilient_cache.adapters import operations, remaining_ttl
+from django_resilient_cache.adapters.outcome import REJECTED, Kind
+from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
 from tests.stage import Abandoned, Stage, Watch
 
 Entry = tuple[str, int]
@@ -28,14 +29,14 @@ NEAR_SECONDS = 5
 
 _READS = frozenset(
     {
-        *(operations.get, operations.has_key, ttl.get_with_ttl),
-        *(operations.get_many, ttl.get_many_with_ttl),
+        *(operations.get, operations.has_key, remaining_ttl.get_with_ttl),
+        *(operations.get_many, remaining_ttl.get_many_with_ttl),
     }
 )
 _DECISIONS = frozenset({operations.add, operations.incr, operations.decr, operations.touch})
 _BATCHES = frozenset(
     {
-        *(operations.get_many, ttl.get_many_with_ttl),
+        *(operations.get_many, remaining_ttl.get_many_with_ttl),
         *(operations.set_many, operations.delete_many),
     }
 )

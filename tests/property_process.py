@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from django_resilient_cache import CacheUnavailable, registry
-from django_resilient_cache.layer import Layer
+from django_resilient_cache import CacheUnavailable
+from django_resilient_cache.layer import registry
+from django_resilient_cache.layer.layer import Layer
 from tests.property_model import DEFAULT, ENTRIES, KEYS, Entry, Lock, Model, entries_of
 from tests.stage import Interrupted, Stage
 

@@ -19,15 +19,17 @@ from django.core.cache import BaseCache, caches
 from django.core.cache.backends import base, locmem
 from django.test import override_settings
 
-from django_resilient_cache import State, conf, generations, operations, ttl
-from django_resilient_cache.agent import agent
-from django_resilient_cache.layer import REPAIR_BATCH, Layer
-from django_resilient_cache.ledger import CAPACITY
-from django_resilient_cache.limits import Expired, abandon, abandoned_by
-from django_resilient_cache.limits.direct import DirectLimit
-from django_resilient_cache.outcome import Kind, Outcome
-from django_resilient_cache.registry import registry
+from django_resilient_cache import State, conf
+from django_resilient_cache.adapters import operations, remaining_ttl
+from django_resilient_cache.adapters.outcome import Kind, Outcome
+from django_resilient_cache.chain import generations
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.layer import REPAIR_BATCH, Layer
+from django_resilient_cache.layer.missed_changes import CAPACITY
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
+from django_resilient_cache.timeouts.direct import DirectLimit
+from django_resilient_cache.timeouts.time_limit import Expired, abandon, abandoned_by
 from tests.clock import Clock
 from tests.entries import CHAIN, MEMORY
 
@@ -366,7 +368,7 @@ class Stage:
         enter = self._stack.enter_context
         enter(mock.patch.object(generations, "_STRIPES", 32))  # each clear() goes through them all
         enter(override_settings(CACHES=self._settings))
-        for module in (base, locmem, ttl):
+        for module in (base, locmem, remaining_ttl):
             enter(mock.patch.object(module, "time", time))
         for name in ("wake", "attend", "send"):
             enter(mock.patch.object(agent, name))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_resilient_cache import agent as agent_module
-from django_resilient_cache.agent import FAREWELL_SECONDS, STALLED_SECONDS, Agent
+from django_resilient_cache.concurrency import background as agent_module
+from django_resilient_cache.concurrency.background import FAREWELL_SECONDS, STALLED_SECONDS, Agent
 from tests import services
 from tests.clock import Clock
 
@@ -339,7 +339,7 @@ settings.configure(
 import django
 django.setup()
 from django.core.cache import cache, caches
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 layer = registry.layer
 def agents():

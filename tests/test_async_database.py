@@ -14,7 +14,7 @@ from django.core.cache.backends.db import DatabaseCache
 from django.db import DatabaseError, connections, transaction
 from django.test import override_settings
 
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract.api import InALoopEach
 from tests.databases import ROUTERS
 from tests.entries import MEMORY, chain

@@ -12,9 +12,9 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import State, breakers, deadline
-from django_resilient_cache.layer import Layer
-from django_resilient_cache.limits import loops
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.timeouts.sockets import greenlets
 from tests.entries import DJANGO_REDIS, MEMORY, chain
 from tests.services import Proxy, ValkeyServer, wait_until
 
@@ -49,10 +49,10 @@ READING: dict[str, Call] = {
 
 @pytest.fixture(params=["in the loop", "sockets on threads", "thread"])
 def strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "in the loop" and not loops.AVAILABLE:
+    if request.param == "in the loop" and not greenlets.AVAILABLE:
         pytest.skip("no greenlet")
     if request.param == "sockets on threads":
-        monkeypatch.setattr(loops, "AVAILABLE", False)
+        monkeypatch.setattr(greenlets, "AVAILABLE", False)
     return "thread" if request.param == "thread" else "sockets"
 
 

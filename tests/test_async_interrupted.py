@@ -11,7 +11,7 @@ import pytest
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
-from django_resilient_cache.async_api import AsyncApi
+from django_resilient_cache.backend.async_api import AsyncApi
 from tests.apart import apart
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain

@@ -14,8 +14,8 @@ import pytest
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.limits import loops
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.timeouts.sockets import greenlets
 from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS, MEMORY
 
@@ -37,10 +37,10 @@ def cache(
     request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[BaseCache]:
     way = request.param
-    if way == "by the loop" and not loops.AVAILABLE:
+    if way == "by the loop" and not greenlets.AVAILABLE:
         services.unavailable("no greenlet")
     if way == "sockets, on threads":
-        monkeypatch.setattr(loops, "AVAILABLE", False)
+        monkeypatch.setattr(greenlets, "AVAILABLE", False)
     layer: dict[str, Any] = {"BACKEND": MEMORY, "LOCATION": "layer"}
     if way != "in place":
         valkey: services.ValkeyServer = request.getfixturevalue("valkey")

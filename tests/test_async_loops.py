@@ -25,9 +25,9 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 from django_resilient_cache import CacheUnavailable, CircuitOpenError, breakers
-from django_resilient_cache.limits import loops
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
+from django_resilient_cache.timeouts.sockets import greenlets as loops
 from tests.entries import DJANGO_REDIS, FAULTY, FILE, MEMORY, PYLIBMC, chain
 from tests.limits.in_loop import exit_code_of, watching
 from tests.services import Proxy, ValkeyServer, wait_until

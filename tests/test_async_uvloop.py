@@ -14,7 +14,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import breakers, deadline
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.entries import DJANGO_REDIS, DJANGO_VALKEY, MEMORY, PYMEMCACHE, REDIS, chain
 from tests.services import Proxy, wait_until
 

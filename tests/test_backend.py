@@ -11,7 +11,7 @@ from django.core.signals import request_finished
 from django.test import override_settings
 
 from django_resilient_cache import CacheUnavailable, State, breakers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import FaultyCache, faults
 from tests.entries import MEMORY, chain
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from django_resilient_cache import breaker as breaker_module
 from django_resilient_cache.breaker import BreakerConfig, CircuitBreaker, State, Transition
+from django_resilient_cache.breaker import circuit_breaker as breaker_module
 from tests import breaker_kit
 from tests.breaker_kit import (
     answers,
@@ -161,7 +161,7 @@ def test_it_needs_neither_django_nor_settings():
     program = (
         "import sys, importlib\n"
         "from django_resilient_cache.breaker import CircuitBreaker\n"
-        "import django_resilient_cache.deadline, django_resilient_cache.exceptions\n"
+        "import django_resilient_cache.timeouts.deadline, django_resilient_cache.exceptions\n"
         "assert CircuitBreaker('x').call(int) == 0\n"
         "assert not any(name.split('.')[0] == 'django' for name in sys.modules)\n"
     )

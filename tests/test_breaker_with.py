@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_resilient_cache import breaker as breaker_module
 from django_resilient_cache.breaker import CircuitBreaker, State
+from django_resilient_cache.breaker import circuit_breaker as breaker_module
 from django_resilient_cache.exceptions import CircuitOpenError
 from tests import breaker_kit
 from tests.breaker_kit import (

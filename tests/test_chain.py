@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from django_resilient_cache.chain import Chain, Steps
-from django_resilient_cache.generations import Generations
-from django_resilient_cache.lifetimes import Position
-from django_resilient_cache.outcome import MISS, REJECTED, UNKNOWN, Kind, Outcome
+from django_resilient_cache.adapters.outcome import MISS, REJECTED, UNKNOWN, Kind, Outcome
+from django_resilient_cache.chain.chain import Chain, Steps
+from django_resilient_cache.chain.expiry import Position
+from django_resilient_cache.chain.generations import Generations
 from tests.begun import begun
 
 DONE = Outcome(Kind.DONE)

@@ -17,7 +17,7 @@ from django.test import override_settings
 
 import django_resilient_cache.checks
 from django_resilient_cache import conf
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.entries import (
     DATABASE,
     DJANGO_REDIS,

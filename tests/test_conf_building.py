@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.conf import building
+from django_resilient_cache.conf import client_check
 from tests.entries import (
     DATABASE,
     DJANGO_REDIS,
@@ -327,7 +327,7 @@ def test_it_is_raised_at_first_use_and_never_looked_for_again_where_all_is_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
-    monkeypatch.setitem(building._MAKE, "local_memory", made.append)
+    monkeypatch.setitem(client_check._MAKE, "local_memory", made.append)
     entries = {"default": chain("memory"), "memory": layer(MEMORY), "bad": chain("redis")}
     entries["redis"] = layer(REDIS, LOCATION="cache:6379")
     with override_settings(CACHES=entries):

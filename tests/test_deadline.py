@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from django_resilient_cache.deadline import deadline, remaining
+from django_resilient_cache.timeouts.deadline import deadline, remaining
 from tests.clock import Clock
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     clock = Clock(0.0)
     # The package's attribute of this name is the class.
-    monkeypatch.setattr(sys.modules["django_resilient_cache.deadline"], "time", FrozenTime(clock))
+    monkeypatch.setattr(
+        sys.modules["django_resilient_cache.timeouts.deadline"], "time", FrozenTime(clock)
+    )
     return clock
 
 

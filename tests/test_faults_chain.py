@@ -13,7 +13,7 @@ from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
 from django_resilient_cache import CacheUnavailable, State, breakers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import Faults, Unreadable, faults
 from tests.entries import CHAIN, MEMORY
 from tests.services import wait_until

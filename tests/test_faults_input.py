@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_resilient_cache.testing import Effect, Fault, FaultyCache, SharedFaults, faults
-from django_resilient_cache.testing.record import dump, load
+from django_resilient_cache.testing.fault_file import dump, load
 from tests.entries import CHAIN, MEMORY
 from tests.stage import FAULTY
 

@@ -17,9 +17,9 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.agent import agent
-from django_resilient_cache.ledger import Ledger
-from django_resilient_cache.registry import registry
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.missed_changes import Ledger
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.signals import layer_failed
 from django_resilient_cache.testing import SharedFaults, faults, rehearsal
 from tests.entries import CHAIN, MEMORY

@@ -20,7 +20,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache.testing import SharedFaults, faults, rehearsal
-from django_resilient_cache.testing.shared import UNSETTLED_SECONDS
+from django_resilient_cache.testing.shared_faults import UNSETTLED_SECONDS
 from tests.entries import MEMORY
 from tests.services import wait_until
 from tests.stage import FAULTY

@@ -15,9 +15,9 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import deadline
-from django_resilient_cache import flight as flight_module
-from django_resilient_cache.flight import Flights
-from django_resilient_cache.registry import registry
+from django_resilient_cache.chain import single_flight as flight_module
+from django_resilient_cache.chain.single_flight import Flights
+from django_resilient_cache.layer.registry import registry
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
 from tests.services import wait_until

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from django_resilient_cache.generations import Generations, _Stripe
+from django_resilient_cache.chain.generations import Generations, _Stripe
 from tests.begun import begun
 
 

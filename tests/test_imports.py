@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,61 +18,42 @@ if TYPE_CHECKING:
 PACKAGE = "django_resilient_cache"
 ROOT = Path(django_resilient_cache.__file__).parent
 
-#: A module may import those before it; modules inside one of these share its place.
-#: A new module gets its place here when it is written.
-ORDER = (
-    # the breaker: standard library only
-    "exceptions",
-    "states",
-    "rate",
-    "deadline",
-    "interruption",
-    "breaker",
-    # what is configured
-    "conf",
-    # what one call to one layer means
-    "outcome",
-    "verdict",
-    "transactions",
-    "operations",
-    "limits",
-    # what is remembered between calls
-    "late",
-    "ledger",
-    "ttl",
-    "flight",
-    "generations",
-    # what is told, and in which thread
-    "signals",
-    "agent",
-    "reports",
-    # one layer, all layers, this process's layers, the backend
-    "changes",
-    "bookkeeper",
-    "guard",
-    "layer",
-    "lifetimes",
-    "copies",
-    "chain",
-    "registry",
-    "keys",
-    "plan",
-    "planned",
-    "asking",
-    "async_api",
-    "backend",
-    # around it
-    "fleet",
-    "checks",
-    "apps",
-    "models",
-    "migrations",
-    "admin",
-    "management",
-    "testing",
-    "contrib",
-)
-STANDARD_LIBRARY_ONLY = frozenset(takewhile(lambda name: name != "conf", ORDER))
+#: Each room (a folder, or a module at the front), and the rooms that it may import.
+#: Rooms stand in an order: each imports only rooms that stand before it.
+ROOMS: dict[str, set[str]] = {
+    # the standard library only
+    "exceptions": set(),
+    "concurrency": set(),
+    "breaker": {"exceptions"},
+    # what is configured, and what one call to one layer means
+    "signals": set(),
+    "conf": {"breaker"},
+    "adapters": {"concurrency", "conf", "exceptions"},
+    "timeouts": {"adapters", "concurrency", "conf", "exceptions"},
+    # one alias, several aliases, Django's cache API
+    "chain": {"adapters", "concurrency", "conf", "exceptions"},
+    "layer": {
+        *("adapters", "breaker", "concurrency", "conf", "exceptions", "signals", "timeouts"),
+    },
+    "backend": {
+        *("adapters", "breaker", "chain", "concurrency", "conf", "exceptions"),
+        *("layer", "timeouts"),
+    },
+    # workers seen and steered, and the faces of that
+    "fleet": {
+        *("adapters", "breaker", "concurrency", "conf", "exceptions", "layer", "signals"),
+        "timeouts",
+    },
+    "models": set(),
+    "migrations": set(),
+    "checks": {"conf", "timeouts"},
+    "apps": {"checks", "fleet"},
+    "admin": {"breaker", "conf", "exceptions", "fleet", "models"},
+    "management": {"breaker", "conf", "exceptions", "fleet"},
+    "testing": {"adapters", "concurrency", "conf", "layer"},
+}
+#: What these import at the top of a module is the standard library or each other.
+WITHOUT_DJANGO = {"exceptions", "concurrency", "breaker"}
 
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix()
@@ -82,8 +62,8 @@ MODULES = sorted(
 )
 
 
-def place(module: str) -> str:
-    """`limits/direct` -> `limits`."""
+def room(module: str) -> str:
+    """`timeouts/direct` -> `timeouts`."""
     return module.partition("/")[0]
 
 
@@ -93,37 +73,43 @@ def imported(module: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            folder = [PACKAGE, *module.split("/")][: -node.level] if node.level else []
-            origin = ".".join([*folder, *filter(None, [node.module])])
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+            assert not node.level, f"{module} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def own_places(module: str) -> set[str]:
-    """The places in ORDER that a module imports from."""
+def imported_rooms(module: str) -> set[str]:
     inside = (name.split(".") for name in imported(module) if name.split(".")[0] == PACKAGE)
     return {parts[1] for parts in inside}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_stands_before_it(module: str):
-    here = place(module)
-    assert here in ORDER, f"{here} has no place in ORDER yet"
-    for other in own_places(module) - {here}:
-        assert other in ORDER, f"{module} imports {other} from the package's front"
-        assert ORDER.index(other) < ORDER.index(here), f"{module} imports {other}"
+def test_rooms_stand_in_an_order():
+    rooms = list(ROOMS)
+    for name, others in ROOMS.items():
+        for other in others:
+            assert rooms.index(other) < rooms.index(name), f"{name} may not import {other}"
 
 
-@pytest.mark.parametrize("module", sorted(STANDARD_LIBRARY_ONLY))
+@pytest.mark.parametrize("name", sorted({room(module) for module in MODULES}))
+def test_a_room_imports_only_what_it_may(name: str):
+    assert name in ROOMS, f"{name} has no place in ROOMS yet"
+    for module in MODULES:
+        if room(module) == name:
+            strange = imported_rooms(module) - {name} - ROOMS[name]
+            assert not strange, f"{module} imports {strange}"
+
+
+def test_no_file_name_stands_twice():
+    names = [path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in WITHOUT_DJANGO])
 def test_the_breaker_needs_the_standard_library_only(module: str):
     outside = {name.split(".")[0] for name in imported(module)} - {PACKAGE}
     assert outside <= sys.stdlib_module_names
 
 
-def test_the_chain_knows_outcomes_and_not_who_makes_them():
-    assert own_places("chain").isdisjoint({"conf", "breaker", "limits", "ledger", "layer"})
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if place(name) != "conf"])
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) != "conf"])
 def test_only_conf_reads_caches(module: str):
     source = (ROOT / f"{module}.py").read_text(encoding="utf-8")
     assert "settings.CACHES" not in source

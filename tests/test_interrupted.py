@@ -25,11 +25,11 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 from django_resilient_cache import State
-from django_resilient_cache.agent import agent
-from django_resilient_cache.interruption import interrupts
-from django_resilient_cache.limits.threads import ThreadLimit
-from django_resilient_cache.limits.workers import Worker
-from django_resilient_cache.registry import registry
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.interruption import interrupts
+from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
+from django_resilient_cache.timeouts.threads.worker import Worker
 from tests.entries import DJANGO_REDIS, FILE, MEMORY, PYMEMCACHE, REDIS, chain
 from tests.services import ValkeyServer
 

@@ -20,9 +20,10 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 import django_resilient_cache
-from django_resilient_cache import State, flight, generations
-from django_resilient_cache.agent import agent
-from django_resilient_cache.registry import registry
+from django_resilient_cache import State
+from django_resilient_cache.chain import generations, single_flight
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
@@ -31,8 +32,8 @@ PACKAGE = str(Path(django_resilient_cache.__file__).parent)
 #: Not the data path: what is sent to the agent's thread, and what is made at first use.
 #: And what only looks at an exception.
 ELSEWHERE = (
-    *("agent.py", "reports.py", "plan.py", "planned.py", "registry.py", "conf", "testing"),
-    *("verdict.py", "interruption.py"),
+    *("background.py", "telemetry.py", "bound_chain.py", "planned.py", "registry.py"),
+    *("conf", "testing", "error_classification.py", "interruption.py"),
 )
 
 
@@ -171,7 +172,7 @@ def check(cache: BaseCache, state: str) -> None:
     assert layer.breaker.state is State.CLOSED
     assert all(registry.generations.token(key) is not None for key in KEYS), "still changing"
     assert registry.flights.under_way == {}
-    assert not flight._leading.get()
+    assert not single_flight._leading.get()
     for lock in (layer.ledger._lock, registry.flights._lock, layer.breaker._lock):
         assert is_free(lock)
     for key in KEYS:

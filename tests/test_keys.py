@@ -13,7 +13,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import attempt
 from tests.entries import FILE, MEMORY, chain
 

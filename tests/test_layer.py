@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from django.core.cache import BaseCache
 
-from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline, operations
+from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline
+from django_resilient_cache.adapters import operations
+from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, Outcome
+from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
-from django_resilient_cache.layer import Layer
-from django_resilient_cache.limits import Expired, NoPlace, never
-from django_resilient_cache.outcome import MISS, REJECTED, Kind, Outcome
-from django_resilient_cache.reports import QUIET_SECONDS
-from django_resilient_cache.states import BreakerConfig
+from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.telemetry import QUIET_SECONDS
+from django_resilient_cache.timeouts.time_limit import Expired, NoPlace, never
 from tests.clock import Clock
 
 pytestmark = pytest.mark.usefixtures("still_agent")

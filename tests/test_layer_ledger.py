@@ -13,10 +13,11 @@ import pytest
 from django.core.cache.backends.base import InvalidCacheKey
 from django.core.cache.backends.locmem import LocMemCache
 
-from django_resilient_cache import State, deadline, operations, ttl
-from django_resilient_cache.agent import agent
-from django_resilient_cache.layer import PATIENCE, REPAIR_BATCH, REPAIR_IN_PASSING, Layer
-from django_resilient_cache.outcome import Kind, Outcome
+from django_resilient_cache import State, deadline
+from django_resilient_cache.adapters import operations, remaining_ttl
+from django_resilient_cache.adapters.outcome import Kind, Outcome
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.layer import PATIENCE, REPAIR_BATCH, REPAIR_IN_PASSING, Layer
 from django_resilient_cache.testing import faults
 from tests.stage import TIMEOUT, Interrupted, Stage, WholeSeconds, staged
 
@@ -59,7 +60,7 @@ def held(stage: Stage, *keys: str, alias: str = "authority") -> list[str]:
 
 def test_reads_of_one_key_are_misses(stage):
     miss(stage, "a")
-    for operation in (operations.get, operations.has_key, ttl.get_with_ttl):
+    for operation in (operations.get, operations.has_key, remaining_ttl.get_with_ttl):
         assert execute(stage, operation, "a", 1).kind is Kind.MISS
         assert execute(stage, operation, "a", 2).kind is Kind.MISS
     assert stage.cache.get("a", "default") == "default"
@@ -70,12 +71,12 @@ def test_batched_reads_leave_it_out_and_ask_for_the_rest(stage):
     miss(stage, "a")
     stage.cache.set("b", 2)
     assert execute(stage, operations.get_many, ["a", "b"], 1).value == {"b": 2}
-    found, lifetimes = execute(stage, ttl.get_many_with_ttl, ["a", "b"], 1).value
+    found, lifetimes = execute(stage, remaining_ttl.get_many_with_ttl, ["a", "b"], 1).value
     assert found == {"b": 2}
     assert lifetimes.keys() == {"b"}
     asked = faults("authority").calls["get_many"]
     assert execute(stage, operations.get_many, ["a"], 1).value == {}
-    assert execute(stage, ttl.get_many_with_ttl, ["a"], 1).value == ({}, {})
+    assert execute(stage, remaining_ttl.get_many_with_ttl, ["a"], 1).value == ({}, {})
     assert faults("authority").calls["get_many"] == asked
 
 

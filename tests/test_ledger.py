@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from django_resilient_cache.late import LATE_SECONDS
-from django_resilient_cache.ledger import CAPACITY, Ledger
+from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
+from django_resilient_cache.layer.missed_changes import CAPACITY, Ledger
 from tests.clock import Clock
 
 LIFETIME = 300.0

@@ -15,7 +15,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import CacheUnavailable, State, breakers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests import services
 from tests.entries import PYLIBMC, PYMEMCACHE, chain
 

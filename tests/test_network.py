@@ -25,7 +25,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.traffic import absent, attempts, chain_over, too_slow, traffic, wait_for
@@ -220,7 +220,7 @@ CHILD = """
     settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
     django.setup()
     from django_resilient_cache import State
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.layer.registry import registry
     from tests.traffic import absent, chain_over, too_slow, traffic, wait_for
 
     with chain_over(refusing) as cache:

@@ -14,7 +14,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_resilient_cache import CacheUnavailable
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import attempt
 from tests.stage import Stage, staged
 

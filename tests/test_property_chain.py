@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_resilient_cache import CircuitBreaker, State, deadline
-from django_resilient_cache.agent import agent
-from django_resilient_cache.late import LATE_SECONDS
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
 from tests.contract.api import Awaited, at_once
 from tests.property_examples import BACKEND
 from tests.property_model import DEFAULT, ENTRIES, KEYS, VERSIONS, Entry, Model

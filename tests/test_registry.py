@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_resilient_cache import State
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.begun import begun
 from tests.entries import MEMORY, chain, layer
 

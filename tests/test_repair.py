@@ -9,7 +9,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests import services
 
 

@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.agent import agent
-from django_resilient_cache.registry import registry
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.registry import registry
 from tests.entries import CHAIN, DATABASE, MEMORY
 
 TABLE = "swallowing"

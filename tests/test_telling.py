@@ -13,7 +13,7 @@ from django.core.cache import caches
 from django.dispatch import Signal
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.agent import agent
+from django_resilient_cache.concurrency.background import agent
 from django_resilient_cache.signals import breaker_state_changed, layer_failed
 from django_resilient_cache.testing import faults
 from tests import services

@@ -23,10 +23,11 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired, NoPlace, workers
-from django_resilient_cache.limits.threads import ThreadLimit
-from django_resilient_cache.limits.workers import Job, Worker
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.timeouts.threads import worker
+from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
+from django_resilient_cache.timeouts.threads.worker import Job, Worker
+from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
 from tests.entries import DATABASE, chain
 from tests.services import wait_until
 
@@ -470,12 +471,12 @@ def test_idle_threads_close_their_database_connections(
         def close_all() -> None:
             closed_by.append(threading.current_thread().name)
 
-    monkeypatch.setattr(workers, "connections", Connections)
-    monkeypatch.setattr(workers, "IDLE_SECONDS", LONG)
+    monkeypatch.setattr(worker, "connections", Connections)
+    monkeypatch.setattr(worker, "IDLE_SECONDS", LONG)
     call(limit, lambda raw: None)
     call(limit, lambda raw: None)
     assert closed_by == []
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.01)
     call(limit, lambda raw: None)
     assert wait_until(lambda: closed_by == ["resilient-cache-layer"])
     assert call(limit, lambda raw: "works") == "works"
@@ -594,7 +595,7 @@ def test_a_thread_lives_on_where_its_connections_cannot_be_looked_at(
     def broken() -> None:
         raise RuntimeError("from looking")
 
-    monkeypatch.setattr(workers, "close_old_connections", broken)
+    monkeypatch.setattr(worker, "close_old_connections", broken)
     with pytest.raises(LookupError, match="from the call"):
         call(limit, fails, budget=5.0)
     assert call(limit, lambda raw: "answer") == "answer"

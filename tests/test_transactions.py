@@ -13,8 +13,8 @@ from django.db import DatabaseError, connections, transaction
 from django.test import override_settings
 
 from django_resilient_cache import State
-from django_resilient_cache.agent import agent
-from django_resilient_cache.registry import registry
+from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.layer.registry import registry
 from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, MEMORY, chain
 from tests.postgresql import PostgreSQLServer

@@ -10,9 +10,9 @@ import redis
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
-from django_resilient_cache.outcome import UNKNOWN, Kind
-from django_resilient_cache.registry import registry
-from django_resilient_cache.ttl import get_many_with_ttl, get_with_ttl
+from django_resilient_cache.adapters.outcome import UNKNOWN, Kind
+from django_resilient_cache.adapters.remaining_ttl import get_many_with_ttl, get_with_ttl
+from django_resilient_cache.layer.registry import registry
 from tests.contract.bench import Bench
 from tests.contract.kinds import BY_NAME, available
 from tests.contract.kinds import Kind as LayerKind

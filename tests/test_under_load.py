@@ -18,7 +18,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache import State, breakers, deadline
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.contract.outages import WITH_SERVERS

@@ -14,9 +14,9 @@ from django.core.cache.backends.base import InvalidCacheKey
 from django.db import OperationalError, connection, transaction
 from django.test import override_settings
 
-from django_resilient_cache.layer import Layer
-from django_resilient_cache.registry import registry
-from django_resilient_cache.verdict import Verdict, judge
+from django_resilient_cache.adapters.error_classification import Verdict, judge
+from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import all_warnings, attempt
 from tests.entries import (
     DATABASE,

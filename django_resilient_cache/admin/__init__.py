@@ -23,13 +23,13 @@ from django.utils.translation import gettext as _
 
 from django_resilient_cache import conf
 from django_resilient_cache.admin import words
-from django_resilient_cache.admin.board import control, settle
+from django_resilient_cache.admin.fleet_client import control, settle
 from django_resilient_cache.admin.forms import ORDERS, OrderForm
-from django_resilient_cache.admin.page import NO_BOARD, look
-from django_resilient_cache.admin.progress import packed, unpacked
-from django_resilient_cache.admin.rows import anchor
-from django_resilient_cache.conf.locations import masked_in_prose
-from django_resilient_cache.fleet.orders import Order
+from django_resilient_cache.admin.layer_rows import anchor
+from django_resilient_cache.admin.order_progress import packed, unpacked
+from django_resilient_cache.admin.page_context import NO_BOARD, look
+from django_resilient_cache.conf.masking import masked_in_prose
+from django_resilient_cache.fleet.board.order import Order
 from django_resilient_cache.models import Breaker
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_resilient_cache import conf
 from django_resilient_cache.admin import words
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.fleet.board.order import Action
 
 #: The orders that are given here, by their name in an address.
 ORDERS = {

@@ -14,9 +14,9 @@ from django.utils.html import avoid_wrapping
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
-from django_resilient_cache.conf.locations import masked_in_prose
-from django_resilient_cache.fleet.orders import Action
-from django_resilient_cache.states import State
+from django_resilient_cache.breaker.states import State
+from django_resilient_cache.conf.masking import masked_in_prose
+from django_resilient_cache.fleet.board.order import Action
 
 #: Shown of an error's text; the log has the rest.
 LONGEST_ERROR = 300

@@ -13,12 +13,17 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from django_resilient_cache.conf.chain import ChainConfig, chain_rules, named, unknown_alias
-from django_resilient_cache.conf.control import SETTING as CONTROL_SETTING
-from django_resilient_cache.conf.control import ControlConfig, control_rules
-from django_resilient_cache.conf.control import control_config as _control_config
-from django_resilient_cache.conf.families import CHAIN, OTHER, Family, family_of
-from django_resilient_cache.conf.layer import LayerConfig, layer_options, layer_rules
+from django_resilient_cache.conf.backends import CHAIN, OTHER, Family, family_of
+from django_resilient_cache.conf.chain_settings import (
+    ChainConfig,
+    chain_rules,
+    named,
+    unknown_alias,
+)
+from django_resilient_cache.conf.fleet_settings import SETTING as CONTROL_SETTING
+from django_resilient_cache.conf.fleet_settings import ControlConfig, control_rules
+from django_resilient_cache.conf.fleet_settings import control_config as _control_config
+from django_resilient_cache.conf.layer_settings import LayerConfig, layer_options, layer_rules
 from django_resilient_cache.conf.options import LayerOptions, options_table
 from django_resilient_cache.conf.problems import (
     Problem,

@@ -10,9 +10,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from math import isfinite
 from typing import Any
 
-from django_resilient_cache.conf.families import default_limits
+from django_resilient_cache.breaker.states import BreakerConfig
+from django_resilient_cache.conf.backends import default_limits
 from django_resilient_cache.conf.problems import Problem, describe, one_of, show, suggestion
-from django_resilient_cache.states import BreakerConfig
 
 #: The longest limit in seconds; beyond it the clocks of sockets and locks overflow.
 LONGEST_LIMIT = 86_400

@@ -12,8 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from django_resilient_cache.fleet.board import Board
-    from django_resilient_cache.fleet.member import Member
+    from django_resilient_cache.fleet.board.board import Board
+    from django_resilient_cache.fleet.worker.heartbeat import Member
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -27,13 +27,13 @@ def install() -> Member:
         return _member
     from django.core.signals import setting_changed
 
-    from django_resilient_cache.agent import agent
-    from django_resilient_cache.fleet.checks import register_checks
-    from django_resilient_cache.fleet.exits import on_other_ends
-    from django_resilient_cache.fleet.host import this_clock, this_process
-    from django_resilient_cache.fleet.member import Member
-    from django_resilient_cache.fleet.site import LocalSite
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.fleet.board.host import this_clock, this_process
+    from django_resilient_cache.fleet.board_checks import register_checks
+    from django_resilient_cache.fleet.worker.exits import on_other_ends
+    from django_resilient_cache.fleet.worker.heartbeat import Member
+    from django_resilient_cache.fleet.worker.local_layers import LocalSite
+    from django_resilient_cache.layer.registry import registry
     from django_resilient_cache.signals import breaker_state_changed
 
     member = _member = Member(
@@ -68,7 +68,7 @@ def _board_of_settings() -> Board | None:
     from django.core.exceptions import ImproperlyConfigured
 
     from django_resilient_cache import conf
-    from django_resilient_cache.fleet.stores import CALL_SECONDS, open_board
+    from django_resilient_cache.fleet.board.stores import CALL_SECONDS, open_board
 
     try:
         config = conf.control_config(CALL_SECONDS)
@@ -79,14 +79,14 @@ def _board_of_settings() -> Board | None:
 
 
 def _say_goodbye(member: Member) -> None:
-    from django_resilient_cache.agent import agent
+    from django_resilient_cache.concurrency.background import agent
 
     if member.joined:
         agent.send(member.leave)
 
 
 def _end(member: Member) -> None:
-    from django_resilient_cache.agent import agent
+    from django_resilient_cache.concurrency.background import agent
 
     _say_goodbye(member)
     agent.stop()

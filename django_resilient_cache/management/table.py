@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from django_resilient_cache.fleet.summary import Group, LayerSummary
-from django_resilient_cache.fleet.view import Fleet
-from django_resilient_cache.management.page import Page
-from django_resilient_cache.management.problems import next_trial, unread
+from django_resilient_cache.fleet.console.summary import Group, LayerSummary
+from django_resilient_cache.fleet.console.view import Fleet
+from django_resilient_cache.management.check_output import next_trial, unread
+from django_resilient_cache.management.terminal import Page
 from django_resilient_cache.management.wording import (
     clock,
     columns,

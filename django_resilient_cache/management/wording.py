@@ -8,8 +8,8 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.view import Standing, Worker
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.console.view import Standing, Worker
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 _ABSURD = 1000 * 366 * _DAY

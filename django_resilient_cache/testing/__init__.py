@@ -40,11 +40,11 @@ docs/testing.md has recipes.
 
 from __future__ import annotations
 
-from django_resilient_cache.testing.cache import FaultyCache, faults
+from django_resilient_cache.testing.active_faults import Faults, Healing
 from django_resilient_cache.testing.fault import Effect, Fault
-from django_resilient_cache.testing.in_force import Faults, Healing
-from django_resilient_cache.testing.rehearse import rehearsal
-from django_resilient_cache.testing.shared import SharedFaults
+from django_resilient_cache.testing.faulty_cache import FaultyCache, faults
+from django_resilient_cache.testing.rehearsal_frame import rehearsal
+from django_resilient_cache.testing.shared_faults import SharedFaults
 from django_resilient_cache.testing.unreadable import Unreadable
 
 __all__ = [

@@ -12,8 +12,8 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 from django_resilient_cache.testing.fault import OPERATIONS, Effect, Fault
-from django_resilient_cache.testing.record import load_error
-from django_resilient_cache.testing.shared import SharedFaults
+from django_resilient_cache.testing.fault_file import load_error
+from django_resilient_cache.testing.shared_faults import SharedFaults
 
 _EFFECTS = {
     "fail": Effect.FAIL,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from demo import workers
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 
 View = Callable[[HttpRequest], HttpResponse]
 

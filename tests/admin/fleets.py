@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.view import (
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.console.view import (
     Change,
     Fleet,
     LayerView,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_resilient_cache.admin import board
-from django_resilient_cache.fleet.control import BoardUnavailable, SharingOff
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.admin import fleet_client
+from django_resilient_cache.fleet.board.order import Action
+from django_resilient_cache.fleet.console.control import BoardUnavailable, SharingOff
 from tests.admin.conftest import CHAIN, PAGE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FILES = "django.core.cache.backends.filebased.FileBasedCache"
 @pytest.fixture(autouse=True)
 def _chain(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("django_resilient_cache.admin.board.SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr("django_resilient_cache.admin.fleet_client.SETTLING_SECONDS", 0.0)
     settings.CACHES = {
         "default": {"BACKEND": CHAIN, "LOCATION": ["redis"]},
         "redis": {"BACKEND": FILES, "LOCATION": str(tmp_path / "redis")},
@@ -64,27 +64,27 @@ def test_an_order_that_the_board_has_lost_is_not_given_again_by_looking(
 def test_an_order_that_was_lost_while_it_is_given_is_given_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    giver = board.control()
+    giver = fleet_client.control()
     orders = giver.give(["redis"], Action.RESET, actor="admin ada")
     written = records(tmp_path)
     for file in tmp_path.glob("resilient-cache-*/*"):
         file.unlink()
-    board.settle(giver, orders)
+    fleet_client.settle(giver, orders)
     assert records(tmp_path).keys() == written.keys()
 
 
 def test_settling_survives_a_board_that_goes_away(monkeypatch: pytest.MonkeyPatch):
-    giver = board.control()
+    giver = fleet_client.control()
 
     def away(*args: Any) -> Any:
         raise BoardUnavailable("gone")
 
     monkeypatch.setattr(giver, "progress", away)
-    board.settle(giver, [])
+    fleet_client.settle(giver, [])
 
 
 def test_looks_share_one_client_and_no_deadline():
-    one, other = board.control(), board.control()
+    one, other = fleet_client.control(), fleet_client.control()
     assert one._board is not other._board
     assert one._board._store is other._board._store
     one._board.allow(100.0)
@@ -92,14 +92,14 @@ def test_looks_share_one_client_and_no_deadline():
 
 
 def test_another_configuration_is_another_client(settings: Any, tmp_path: Path):
-    before = board.control()._board._store
+    before = fleet_client.control()._board._store
     settings.CACHES = {**settings.CACHES, "board": {"BACKEND": FILES, "LOCATION": str(tmp_path)}}
     settings.RESILIENT_CACHE_CONTROL_ALIAS = "board"
-    assert board.control()._board._store is not before
-    assert board.control().board == 'CACHES["board"]'
+    assert fleet_client.control()._board._store is not before
+    assert fleet_client.control().board == 'CACHES["board"]'
 
 
 def test_no_sharing(settings: Any):
     settings.RESILIENT_CACHE_CONTROL_ALIAS = None
     with pytest.raises(SharingOff):
-        board.control()
+        fleet_client.control()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_resilient_cache.conf.locations import masked, masked_in_prose, shown_location
+from django_resilient_cache.conf.masking import masked, masked_in_prose, shown_location
 from tests.admin.conftest import PAGE
 from tests.admin.fleets import broken, fleet, worker
 

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.utils.html import strip_tags
 
-from django_resilient_cache.fleet.control import BoardUnavailable
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.fleet.board.order import Action
+from django_resilient_cache.fleet.console.control import BoardUnavailable
 from tests.admin.conftest import PAGE
 from tests.admin.fleets import fleet, layer, order, standing, stopped, worker
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_resilient_cache.admin.board.SETTLING_SECONDS", 0.0)
-    monkeypatch.setattr("django_resilient_cache.admin.board.SETTLING_PAUSE", 0.0)
+    monkeypatch.setattr("django_resilient_cache.admin.fleet_client.SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr("django_resilient_cache.admin.fleet_client.SETTLING_PAUSE", 0.0)
 
 
 def text(answer: Any) -> str:
@@ -244,5 +244,5 @@ def test_an_old_address_says_nothing(
     operator: Client, control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ):
     url = post(operator, "reset")["Location"]
-    monkeypatch.setattr("django_resilient_cache.admin.progress.SHOWN_SECONDS", -1)
+    monkeypatch.setattr("django_resilient_cache.admin.order_progress.SHOWN_SECONDS", -1)
     assert "applied by" not in text(operator.get(url))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.fleet.board.order import Action
 from tests.admin.conftest import PAGE
 from tests.admin.fleets import broken, fleet, layer, order, standing, worker
 from tests.admin.reading import AT, eight, found, html, row, sentence, text
@@ -111,7 +111,7 @@ def test_many_workers_are_looked_at_less_often(viewer: Client, control: FakeCont
 
 
 def test_transitions_of_all_layers_the_newest_first(viewer: Client, control: FakeControl):
-    from django_resilient_cache.fleet.view import Change
+    from django_resilient_cache.fleet.console.view import Change
 
     changes = [
         Change(at=AT - age, old="closed", new="open", reason=f"{age} ago", error=None)
@@ -165,7 +165,7 @@ def test_a_clock_that_tells_nonsense_does_no_harm(
 def test_the_page_asks_the_board_and_no_cache(
     viewer: Client, control: FakeControl, django_assert_max_num_queries: object
 ):
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.layer.registry import registry
 
     html(viewer)
     assert registry.snapshot() == {}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_resilient_cache.fleet.control import BoardUnavailable, SharingOff
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.fleet.board.order import Action
+from django_resilient_cache.fleet.console.control import BoardUnavailable, SharingOff
 from tests.admin.conftest import CHAIN
 from tests.admin.fleets import broken, fleet, layer, standing, stopped, worker
 from tests.admin.reading import AT, eight, found, html, row, sentence, text

@@ -10,6 +10,6 @@ from django.core.wsgi import get_wsgi_application
 application = StaticFilesHandler(get_wsgi_application())
 
 if os.environ["SITE_MANY"]:  # as if there were more
-    from django_resilient_cache.admin import workers
+    from django_resilient_cache.admin import worker_rows
 
-    workers.FEW = 1
+    worker_rows.FEW = 1

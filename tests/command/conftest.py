@@ -16,7 +16,7 @@ from tests.command.kit import NOW, FakeControl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from django_resilient_cache.fleet.view import Fleet
+    from django_resilient_cache.fleet.console.view import Fleet
 
 CHAIN = {
     "default": {

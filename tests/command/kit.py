@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.view import (
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.console.view import (
     Change,
     Fleet,
     LayerView,

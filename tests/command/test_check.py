@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django_resilient_cache.fleet.view import Standing
+from django_resilient_cache.fleet.console.view import Standing
 from tests.command.conftest import Run
 from tests.command.kit import NOW, broken, fleet, order, view, worker, workers
 

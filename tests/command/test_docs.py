@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management import load_command_class
 
-from django_resilient_cache.management.page import _ASCII_SYMBOLS, _SYMBOLS
+from django_resilient_cache.management.terminal import _ASCII_SYMBOLS, _SYMBOLS
 
 DOCS = Path(__file__).parents[2] / "docs" / "command.md"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from django_resilient_cache.fleet.control import BoardUnavailable
-from django_resilient_cache.fleet.view import Standing
+from django_resilient_cache.fleet.console.control import BoardUnavailable
+from django_resilient_cache.fleet.console.view import Standing
 from django_resilient_cache.management.commands import breakers
 from tests.command.conftest import Run
 from tests.command.kit import BOARD, NOW, FakeControl, broken, fleet, order, view, worker, workers

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_resilient_cache.fleet.control import BoardUnavailable, SharingOff
-from django_resilient_cache.fleet.orders import Action
-from django_resilient_cache.fleet.view import Standing
-from django_resilient_cache.management import outcomes
+from django_resilient_cache.fleet.board.order import Action
+from django_resilient_cache.fleet.console.control import BoardUnavailable, SharingOff
+from django_resilient_cache.fleet.console.view import Standing
+from django_resilient_cache.management import order_results
 from django_resilient_cache.management.actor import user
 from django_resilient_cache.management.commands import breakers
 from tests.command.conftest import Run
@@ -27,7 +27,7 @@ ENDED = "  ended: force open for 1 h, by admin ada at 02:56:20: moving to the ne
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outcomes, "_EVERY", 0.001)
+    monkeypatch.setattr(order_results, "_EVERY", 0.001)
 
 
 def eight():

@@ -10,11 +10,11 @@ import pytest
 from django.core.management.color import color_style
 from django.test import override_settings
 
-from django_resilient_cache.fleet.summary import summarize
-from django_resilient_cache.fleet.view import Change, Standing
+from django_resilient_cache.fleet.console.summary import summarize
+from django_resilient_cache.fleet.console.view import Change, Standing
 from django_resilient_cache.management.commands import breakers
-from django_resilient_cache.management.page import Page, page_of
 from django_resilient_cache.management.table import table
+from django_resilient_cache.management.terminal import Page, page_of
 from django_resilient_cache.management.wording import columns
 from tests.command.conftest import Run
 from tests.command.kit import NOW, broken, fleet, order, view, worker, workers
@@ -22,7 +22,7 @@ from tests.command.kit import NOW, broken, fleet, order, view, worker, workers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django_resilient_cache.fleet.view import Fleet
+    from django_resilient_cache.fleet.console.view import Fleet
     from tests.command.kit import FakeControl
 
     Shown = Callable[..., FakeControl]

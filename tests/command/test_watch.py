@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.core.management.base import OutputWrapper
 
-from django_resilient_cache.fleet.control import BoardUnavailable
+from django_resilient_cache.fleet.console.control import BoardUnavailable
 from django_resilient_cache.management.commands import breakers
 from django_resilient_cache.management.watch import fitting, moves_cursor, watch
 from tests.command.conftest import Run

@@ -15,7 +15,7 @@ from django.core.cache import caches
 from django.db import connections, router
 
 from django_resilient_cache import State
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract.bench import Bench
 from tests.contract.kinds import KINDS
 from tests.contract.recorder import attempt

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract.api import Api
 from tests.contract.bench import POSITIONS, Bench
 from tests.contract.kinds import KINDS, Kind, under_each_limit

@@ -18,7 +18,7 @@ from django.db import DataError
 from django.test import override_settings
 
 from django_resilient_cache import CacheUnavailable, State
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.contract.bench import Bench
 from tests.contract.recorder import attempt

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract import kinds as module
 from tests.contract.api import METHODS, WAYS, InALoopEach
 from tests.contract.bench import POSITIONS, Bench

@@ -15,7 +15,7 @@ from django_resilient_cache import (
     State,
     deadline,
 )
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.contract.api import Api
 from tests.contract.calls import CALLS, made

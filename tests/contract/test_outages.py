@@ -16,7 +16,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache import CacheUnavailable
-from django_resilient_cache.registry import registry
+from django_resilient_cache.layer.registry import registry
 from tests.contract.api import Api
 from tests.contract.bench import POSITIONS, Bench
 from tests.contract.calls import ABOVE_ONLY, CALLS, HITS_ABOVE, NOBODY, REFUSALS_BELOW, hold, made

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django_resilient_cache.breaker import CircuitBreaker, State
-from django_resilient_cache.fleet.board import Board
-from django_resilient_cache.fleet.control import Control
-from django_resilient_cache.fleet.host import Clock, Process
-from django_resilient_cache.fleet.member import Member
-from django_resilient_cache.fleet.orders import Action, Order
+from django_resilient_cache.fleet.board.board import Board
+from django_resilient_cache.fleet.board.host import Clock, Process
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.console.control import Control
+from django_resilient_cache.fleet.worker.heartbeat import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

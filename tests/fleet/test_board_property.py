@@ -25,10 +25,10 @@ from hypothesis.stateful import (
 )
 
 from django_resilient_cache.breaker import State
-from django_resilient_cache.fleet.board import BoardUnavailable
-from django_resilient_cache.fleet.control import Control
-from django_resilient_cache.fleet.orders import STATE, Action, Order
-from django_resilient_cache.fleet.posted import Place
+from django_resilient_cache.fleet.board.board import BoardUnavailable
+from django_resilient_cache.fleet.board.order import STATE, Action, Order
+from django_resilient_cache.fleet.board.posted_order import Place
+from django_resilient_cache.fleet.console.control import Control
 from tests.entries import FILE, chain, layer
 from tests.fleet.kit import ALIASES, Host, SimWorker, World
 from tests.property_examples import BACKEND

@@ -12,12 +12,12 @@ from django.test import override_settings
 
 from django_resilient_cache import conf
 from django_resilient_cache.breaker import State
-from django_resilient_cache.fleet import stores
-from django_resilient_cache.fleet.board import Board, BoardUnavailable
-from django_resilient_cache.fleet.control import Control
-from django_resilient_cache.fleet.member import ROUND_SECONDS
-from django_resilient_cache.fleet.orders import Action
-from django_resilient_cache.fleet.stores import CALL_SECONDS, open_board
+from django_resilient_cache.fleet.board import stores
+from django_resilient_cache.fleet.board.board import Board, BoardUnavailable
+from django_resilient_cache.fleet.board.order import Action
+from django_resilient_cache.fleet.board.stores import CALL_SECONDS, open_board
+from django_resilient_cache.fleet.console.control import Control
+from django_resilient_cache.fleet.worker.heartbeat import ROUND_SECONDS
 from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, DJANGO_REDIS, DJANGO_VALKEY, FILE, PYLIBMC, PYMEMCACHE, REDIS
 from tests.fleet.kit import Host, SimWorker, World

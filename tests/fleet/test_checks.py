@@ -13,9 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.fleet import _board_of_settings, stores
-from django_resilient_cache.fleet.checks import check_board
-from django_resilient_cache.fleet.control import Control
+from django_resilient_cache.fleet import _board_of_settings
+from django_resilient_cache.fleet.board import stores
+from django_resilient_cache.fleet.board_checks import check_board
+from django_resilient_cache.fleet.console.control import Control
 from tests.entries import DATABASE, DUMMY, FILE, MEMORY, PYMEMCACHE, REDIS, chain, layer
 
 CACHES = {

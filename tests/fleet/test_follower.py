@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from django_resilient_cache.breaker import State
-from django_resilient_cache.fleet.follower import Follower
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.posted import Posted, name_of, read_posted
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.board.posted_order import Posted, name_of, read_posted
+from django_resilient_cache.fleet.worker.order_follower import Follower
 from tests.fleet.kit import Host, SimWorker, World
 
 CLOSED, FORCED_OPEN = State.CLOSED, State.FORCED_OPEN

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from django_resilient_cache.fleet.host import _program, this_clock, this_process
+from django_resilient_cache.fleet.board.host import _program, this_clock, this_process
 from tests import services
 
 
 def test_the_clock_goes_on_for_all_processes_alike():
     clock = this_clock()
     code = (
-        "from django_resilient_cache.fleet.host import this_clock\n"
+        "from django_resilient_cache.fleet.board.host import this_clock\n"
         "clock = this_clock(); print(clock.boot, clock.elapsed())\n"
     )
     before = clock.elapsed()

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from django_resilient_cache.breaker import State
-from django_resilient_cache.fleet.board import BoardUnavailable
-from django_resilient_cache.fleet.member import LONGEST_AWAY
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.fleet.board.board import BoardUnavailable
+from django_resilient_cache.fleet.board.order import Action
+from django_resilient_cache.fleet.worker.heartbeat import LONGEST_AWAY
 from tests.fleet.kit import Host, SimWorker, World, finish
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from django_resilient_cache.breaker import State
-from django_resilient_cache.fleet.board import BoardUnavailable
-from django_resilient_cache.fleet.orders import Action
+from django_resilient_cache.fleet.board.board import BoardUnavailable
+from django_resilient_cache.fleet.board.order import Action
 from tests.fleet.kit import Host, World, finish
 
 CLOSED, OPEN, FORCED_OPEN, FORCED_CLOSED = (

@@ -87,7 +87,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 OPERATOR = """
-from django_resilient_cache.fleet.control import Control
+from django_resilient_cache.fleet.console.control import Control
 control = Control()
 for _ in sys.stdin:
     print(json.dumps({w.pid: w.stale for w in control.fleet().workers}), flush=True)
@@ -150,7 +150,7 @@ def test_no_thread_but_the_agent_s_asks_the_board(site):
         """
         import threading
         from django_resilient_cache import breakers
-        from django_resilient_cache.fleet.board import Board
+        from django_resilient_cache.fleet.board.board import Board
         asked = set()
         def noting(method):
             def noted(*args):

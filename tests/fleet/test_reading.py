@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from django_resilient_cache.fleet import records, reports, roster
-from django_resilient_cache.fleet.host import Process, this_process
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.posted import Posted, read_posted
+from django_resilient_cache.fleet.board import records, report, roster
+from django_resilient_cache.fleet.board.host import Process, this_process
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.board.posted_order import Posted, read_posted
 from tests.fleet.kit import Host, finish, shown
 
 RUBBISH = [
@@ -37,7 +37,7 @@ RUBBISH = [
 @pytest.mark.parametrize("found", RUBBISH, ids=range(len(RUBBISH)))
 def test_what_is_no_record_is_ignored(found):
     assert roster.read_roster(found) == {}
-    assert reports.read_report(found, "worker") is None
+    assert report.read_report(found, "worker") is None
     assert read_posted(found, ("redis", "state")) is None
     assert Order.from_record(found) is None
 
@@ -62,7 +62,7 @@ def test_rubbish_in_every_record_stops_nobody(world, host, found):
 
 def a_report(host: Host, **layer: object) -> str:
     layers = {"redis": shown("open", **layer)}
-    return reports.write_report("worker", host.process(), host.clock, layers, {})
+    return report.write_report("worker", host.process(), host.clock, layers, {})
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def a_report(host: Host, **layer: object) -> str:
     ],
 )
 def test_a_report_with_a_wrong_value_is_none(host, change):
-    assert reports.read_report(a_report(host), "worker") is not None
-    assert reports.read_report(a_report(host, **change), "worker") is None
+    assert report.read_report(a_report(host), "worker") is not None
+    assert report.read_report(a_report(host, **change), "worker") is None
 
 
 def test_a_report_is_of_the_worker_under_whose_name_it_is_found(host):
-    assert reports.read_report(a_report(host), "another") is None
+    assert report.read_report(a_report(host), "another") is None
 
 
 def test_an_order_is_found_in_its_own_place_only(host):

@@ -14,13 +14,14 @@ from django.core.cache import caches
 from django.dispatch import Signal
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.fleet import install, reports
-from django_resilient_cache.fleet.exits import on_other_ends
-from django_resilient_cache.fleet.host import this_clock, this_process
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.site import LocalSite
-from django_resilient_cache.registry import registry
-from django_resilient_cache.reports import CHANGES
+from django_resilient_cache.fleet import install
+from django_resilient_cache.fleet.board import report as reports
+from django_resilient_cache.fleet.board.host import this_clock, this_process
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.worker.exits import on_other_ends
+from django_resilient_cache.fleet.worker.local_layers import LocalSite
+from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.layer.telemetry import CHANGES
 from django_resilient_cache.testing import faults
 from tests.entries import MEMORY, chain, layer
 from tests.stage import FAULTY

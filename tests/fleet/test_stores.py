@@ -12,11 +12,11 @@ import pytest
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache import conf
-from django_resilient_cache.fleet import stores
-from django_resilient_cache.fleet.board import Board, BoardUnavailable
-from django_resilient_cache.fleet.control import Control, SharingOff
-from django_resilient_cache.fleet.orders import Action, Order
-from django_resilient_cache.fleet.stores import open_board, others_in_use, private_path
+from django_resilient_cache.fleet.board import stores
+from django_resilient_cache.fleet.board.board import Board, BoardUnavailable
+from django_resilient_cache.fleet.board.order import Action, Order
+from django_resilient_cache.fleet.board.stores import open_board, others_in_use, private_path
+from django_resilient_cache.fleet.console.control import Control, SharingOff
 from tests.entries import FILE, layer
 
 

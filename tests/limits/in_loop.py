@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from django_resilient_cache.limits.sockets import SocketsLimit
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 
 #: Seconds for which a call may keep the loop from its other tasks.
 MOST_LAG = 0.05

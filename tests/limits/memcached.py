@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits.sockets import SocketsLimit
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from tests import services
 from tests.entries import PYLIBMC, PYMEMCACHE
 

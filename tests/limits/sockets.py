@@ -10,8 +10,8 @@ import time
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.sockets import SocketsLimit
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+from django_resilient_cache.timeouts.time_limit import Expired
 
 from .in_loop import MOST_LAG, InALoop, called
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from django_resilient_cache.limits.bell import Bell
+from django_resilient_cache.concurrency.wakeup import Bell
 from tests.limits.event_loops import a_loop, run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_resilient_cache.limits import budget
+from django_resilient_cache.timeouts.sockets import budget
 from tests.clock import Clock
 
 

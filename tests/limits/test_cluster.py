@@ -7,8 +7,8 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.choice import choose, make_limit
+from django_resilient_cache.timeouts.strategy import choose, make_limit
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 from tests.entries import CHAIN, VALKEY_CLUSTER
 from tests.replication import cluster

@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("greenlet")
 
-from django_resilient_cache.limits import loops
-from django_resilient_cache.limits.loops import in_loop
+from django_resilient_cache.timeouts.sockets import greenlets
+from django_resilient_cache.timeouts.sockets.greenlets import in_loop
 from tests.limits.event_loops import a_loop, begun, run
 
 variable = ContextVar("variable", default="unset")
@@ -386,13 +386,13 @@ def test_no_reader_is_left_by_what_is_cancelled(pair):
 
 def test_without_greenlet_the_rest_is_there():
     """asyncio is enough for what waits for threads."""
-    assert loops.AVAILABLE
+    assert greenlets.AVAILABLE
     code = (
         "import sys; sys.modules['greenlet'] = None\n"
-        "from django_resilient_cache.limits import loops\n"
-        "from django_resilient_cache.limits.places import Room\n"
+        "from django_resilient_cache.timeouts.time_limit import loops\n"
+        "from django_resilient_cache.timeouts.bulkhead import Room\n"
         "import asyncio\n"
-        "assert not loops.AVAILABLE\n"
+        "assert not greenlets.AVAILABLE\n"
         "assert asyncio.run(Room(1).enter(0.0))\n"
     )
     child = os.spawnv(os.P_WAIT, __import__("sys").executable, ["python", "-c", code])

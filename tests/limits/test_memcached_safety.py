@@ -12,7 +12,7 @@ import time
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.limits import Expired
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 from tests.apart import apart
 

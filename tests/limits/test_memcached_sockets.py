@@ -10,8 +10,8 @@ import time
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.memcached_sockets import Connections
+from django_resilient_cache.timeouts.sockets.pymemcache import Connections
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 
 from .memcached import at, limit_for, needs_pymemcache, unix_memcached

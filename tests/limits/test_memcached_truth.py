@@ -13,10 +13,10 @@ from django.core.cache.backends.memcached import PyMemcacheCache
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.limits.choice import make_limit, strange_client
-from django_resilient_cache.limits.direct import OwnDirectLimit
-from django_resilient_cache.limits.instances import own_instance
-from django_resilient_cache.limits.threads import ThreadLimit
+from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.timeouts.direct import OwnDirectLimit
+from django_resilient_cache.timeouts.strategy import make_limit, strange_client
+from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from tests import services
 from tests.entries import DATABASE, MEMORY, PYLIBMC, PYMEMCACHE, OwnMemcachedLibrary, chain
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from django_resilient_cache.limits import places
-from django_resilient_cache.limits.places import Places, Room
+from django_resilient_cache.timeouts import bulkhead as places
+from django_resilient_cache.timeouts.bulkhead import Places, Room
 from tests.limits.event_loops import a_loop, begun, run
 
 

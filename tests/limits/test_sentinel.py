@@ -11,9 +11,9 @@ from importlib import import_module
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
-from django_resilient_cache.ttl import get_with_ttl
+from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 from tests.replication import SERVICE, watched
 

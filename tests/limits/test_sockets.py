@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.limits import Expired, NoPlace
+from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
 from tests import services
 
 from .sockets import (

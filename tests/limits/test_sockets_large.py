@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.budget import Budget, Expiry, armed
-from django_resilient_cache.limits.guarded_socket import GuardedSocket
+from django_resilient_cache.timeouts.sockets.budget import Budget, Expiry, armed
+from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 
 from .sockets import (

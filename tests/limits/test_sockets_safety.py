@@ -19,9 +19,9 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.budget import Budget, armed
-from django_resilient_cache.limits.sockets import SocketsLimit
+from django_resilient_cache.timeouts.sockets.budget import Budget, armed
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 from tests.apart import apart
 
@@ -283,8 +283,8 @@ def _script(body):
             "BACKEND": "django_redis.cache.RedisCache", "LOCATION": sys.argv[1]}})
         import django
         django.setup()
-        from django_resilient_cache.limits import Expired
-        from django_resilient_cache.limits.sockets import SocketsLimit
+        from django_resilient_cache.timeouts.time_limit import Expired
+        from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
         limit = SocketsLimit("default")
         def get(key, budget=0.1):
             return limit.call(lambda raw: raw.get(key), (), budget, trial=False)

@@ -7,8 +7,8 @@ import contextlib
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired
-from django_resilient_cache.limits.sockets import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests import services
 from tests.replication import Replica
 

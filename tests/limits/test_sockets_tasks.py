@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired, NoPlace
-from django_resilient_cache.limits.budget import armed
-from django_resilient_cache.limits.sockets import SocketsLimit
+from django_resilient_cache.timeouts.sockets.budget import armed
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
 from tests import services
 from tests.entries import DJANGO_REDIS, PYMEMCACHE
 

@@ -9,11 +9,12 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.limits import Expired, loops
-from django_resilient_cache.limits.choice import make_awaited, make_limit
-from django_resilient_cache.limits.sockets import SocketsLimit
-from django_resilient_cache.limits.tasks import SocketsOnThreads, WithTheOrm, _Call
-from django_resilient_cache.limits.threads import ThreadLimit
+from django_resilient_cache.timeouts.from_event_loop import SocketsOnThreads, WithTheOrm, _Call
+from django_resilient_cache.timeouts.sockets import greenlets
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
+from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
+from django_resilient_cache.timeouts.time_limit import Expired
 from tests.entries import DATABASE, DUMMY, FAULTY, FILE, MEMORY, PYMEMCACHE, REDIS, chain
 
 
@@ -116,7 +117,7 @@ def test_a_call_is_made_once_or_not_at_all() -> None:
 def test_who_is_awaited_how(
     entry: dict[str, Any], kind: type | None, available: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loops, "AVAILABLE", available)
+    monkeypatch.setattr(greenlets, "AVAILABLE", available)
     with override_settings(CACHES={"default": chain("layer"), "layer": entry}):
         config = conf.layer_config("layer")
         limit = make_limit(config)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.limits import Expired, NoPlace, _left, abandoned_by, workers
-from django_resilient_cache.limits.bell import Bell
-from django_resilient_cache.limits.threads import ThreadLimit
+from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.timeouts.threads import worker as workers
+from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
+from django_resilient_cache.timeouts.time_limit import Expired, NoPlace, _left, abandoned_by
 from tests.entries import MEMORY
 from tests.services import wait_until
 

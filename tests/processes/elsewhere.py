@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
-from django_resilient_cache.fleet import host, reports, roster
+from django_resilient_cache.fleet.board import host, report, roster
 
 
 def move(name: str, clocks: tuple[float, float]) -> None:
@@ -22,5 +22,5 @@ def move(name: str, clocks: tuple[float, float]) -> None:
 
 def hurry(seconds: float) -> None:
     """Have workers report, and look who is gone, more often."""
-    reports.INTERVAL = seconds
+    report.INTERVAL = seconds
     roster.MUSTER = 2 * seconds

@@ -52,7 +52,7 @@ def obey(word: str) -> Any:
     from django.core.cache import caches
 
     from django_resilient_cache import breakers
-    from django_resilient_cache.registry import registry
+    from django_resilient_cache.layer.registry import registry
 
     match word.split():
         case ["use"]:

@@ -15,24 +15,24 @@ from django.core.management.base import BaseCommand, CommandError
 
 from django_resilient_cache import conf
 from django_resilient_cache.exceptions import ResilientCacheError
-from django_resilient_cache.fleet.control import BoardUnavailable, Control
-from django_resilient_cache.fleet.stores import CALL_SECONDS, others_in_use
-from django_resilient_cache.fleet.summary import LayerSummary, all_aliases, summarize
-from django_resilient_cache.fleet.view import Fleet
-from django_resilient_cache.management import outcomes, report
+from django_resilient_cache.fleet.board.stores import CALL_SECONDS, others_in_use
+from django_resilient_cache.fleet.console.control import BoardUnavailable, Control
+from django_resilient_cache.fleet.console.summary import LayerSummary, all_aliases, summarize
+from django_resilient_cache.fleet.console.view import Fleet
+from django_resilient_cache.management import json_output, order_results
 from django_resilient_cache.management.actor import actor
-from django_resilient_cache.management.details import details
-from django_resilient_cache.management.page import Page, page_of
-from django_resilient_cache.management.problems import all_well, nobody, problems
-from django_resilient_cache.management.request import (
+from django_resilient_cache.management.arguments import (
     Request,
     add_options,
     check_aliases,
     read_request,
 )
+from django_resilient_cache.management.check_output import all_well, nobody, problems
 from django_resilient_cache.management.table import table
+from django_resilient_cache.management.terminal import Page, page_of
 from django_resilient_cache.management.watch import fitting, moves_cursor, watch
 from django_resilient_cache.management.wording import heading_clock, plain
+from django_resilient_cache.management.worker_details import details
 
 
 class Command(BaseCommand):
@@ -62,7 +62,7 @@ class Command(BaseCommand):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (ResilientCacheError, ImproperlyConfigured) as error:
             if request.json:
-                self.stdout.write(report.dumps(report.failure(str(error), now())))
+                self.stdout.write(json_output.dumps(json_output.failure(str(error), now())))
             raise CommandError(str(error)) from error
 
     def _run(self, request: Request) -> None:
@@ -88,7 +88,7 @@ class Command(BaseCommand):
         at = now()
         if request.json:
             indent = None if request.watch else 2
-            return [report.dumps(report.listing(fleet, layers, at), indent=indent)]
+            return [json_output.dumps(json_output.listing(fleet, layers, at), indent=indent)]
         page, names = self._page(), [layer.alias for layer in layers]
         shown = table(fleet, layers, page, at)
         return [*shown, *details(fleet, names, page, at)] if request.details else shown
@@ -106,13 +106,13 @@ class Command(BaseCommand):
     def _order(self, request: Request, control: Control) -> None:
         aliases = request.aliases or tuple(conf.layer_aliases())
         fleet = control.fleet()
-        done = outcomes.give(control, fleet, aliases, request, actor())
+        done = order_results.give(control, fleet, aliases, request, actor())
         if request.json:
-            self._write([report.dumps(report.results(done, fleet.board, now()))])
+            self._write([json_output.dumps(json_output.results(done, fleet.board, now()))])
         else:
-            self._write(outcomes.lines(done, self._page(), now()))
+            self._write(order_results.lines(done, self._page(), now()))
         if not all(outcome.done for outcome in done):
-            raise CommandError(outcomes.complaint(done) or _nobody(fleet))
+            raise CommandError(order_results.complaint(done) or _nobody(fleet))
 
     def _watch(self, request: Request, control: Control) -> None:
         redraw = not request.json and moves_cursor(self.stdout)
@@ -134,7 +134,7 @@ class Command(BaseCommand):
     def _unseen(self, request: Request, error: BoardUnavailable) -> list[str]:
         """Return what stands for a look that could not be taken, among others that could."""
         if request.json:
-            return [report.dumps(report.failure(str(error), now()), indent=None)]
+            return [json_output.dumps(json_output.failure(str(error), now()), indent=None)]
         return [self._page().warning(f"{heading_clock(now())}: {plain(str(error))}")]
 
     def _page(self) -> Page:

@@ -1,0 +1,1 @@
+"""All that knows foreign cache backends: operations and their outcomes, lifetimes, errors, instances."""

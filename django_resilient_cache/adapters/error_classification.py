@@ -1,0 +1,208 @@
+"""Whose fault an exception is: the caller's, the entry's or the server's.
+
+The type alone does not tell: a garbage reply can surface as AttributeError or TypeError, and so
+can a mistake of the caller's.  So the traceback is walked from the outside in, and the first
+frame that belongs to making keys, to (de)serialising or to talking to the server decides.
+"""
+
+from __future__ import annotations
+
+import pickle
+from enum import Enum
+from traceback import walk_tb
+
+from django.core.cache.backends.base import InvalidCacheKey
+from django.db import DataError
+from django.db import Error as DatabaseError
+from django.db.transaction import TransactionManagementError
+
+from django_resilient_cache.concurrency.interruption import interrupts
+
+
+class Verdict(Enum):
+    """What an exception that came out of a layer means."""
+
+    OWN = "the caller's own mistake: passed on, says nothing about the layer"
+    ANSWERED = "an answer in the form of an exception: passed on, the layer is well"
+    UNREADABLE = "the entry is there but cannot be read back: a miss of this layer"
+    INTERRUPTED = "meant for the caller, from outside: passed on, says nothing about the layer"
+    FAILED = "the layer failed"
+
+
+#: Answers of a server that are about the caller's request, not about the server.
+_ABOUT_THE_REQUEST = (
+    "wrongtype",
+    "not an integer",
+    "not a valid float",
+    "would overflow",
+    "would produce nan",
+    "invalid expire",
+    "value is out of range",
+    "exceeds maximum allowed size",
+    "object too large",
+)
+#: Errors by which a client passes on what the server answered, or refuses to send: (package,
+#: class) -> what they mean; None: the text tells.
+_ANSWERS: dict[tuple[str, str], Verdict | None] = {
+    ("redis", "DataError"): Verdict.OWN,
+    ("redis", "ResponseError"): None,
+    ("valkey", "DataError"): Verdict.OWN,
+    ("valkey", "ResponseError"): None,
+    ("pymemcache", "MemcacheIllegalInputError"): Verdict.OWN,
+    ("pymemcache", "MemcacheUnknownCommandError"): Verdict.FAILED,
+    ("pymemcache", "MemcacheClientError"): Verdict.ANSWERED,
+    ("pymemcache", "MemcacheServerError"): None,
+    ("pylibmc", "BadKeyProvided"): Verdict.OWN,
+    ("pylibmc", "ClientError"): Verdict.ANSWERED,
+    ("pylibmc", "NotFound"): Verdict.ANSWERED,
+    ("pylibmc", "TooBig"): Verdict.ANSWERED,
+    ("pylibmc", "Error"): Verdict.FAILED,
+}
+_KEYS = frozenset(
+    {
+        "make_key",
+        "make_and_validate_key",
+        "validate_key",
+        "get_backend_timeout",
+        "default_key_func",
+        "memcache_key_warnings",
+        "_key_to_file",
+    }
+)
+_DECODERS = frozenset(
+    {
+        *("loads", "decode", "decompress", "deserialize", "python_memcache_deserializer"),
+        "_is_expired",  # of a file: unpickles when the entry ends
+    }
+)
+_ENCODERS = frozenset(
+    {
+        *("dumps", "encode", "compress", "serialize", "_python_memcache_serializer"),
+        "_write_content",  # of a file
+    }
+)
+#: Packages that talk to servers; whatever comes out of them is the server's or the network's.
+_CLIENTS = frozenset(
+    {"redis", "valkey", "pymemcache", "pylibmc", "socket", "ssl", "select", "selectors", "asyncio"}
+)
+#: Clients that (de)serialise themselves: a frame further in may still tell.
+_SERIALISING = frozenset({"pymemcache", "pylibmc"})
+#: Backends that unpickle and pickle in the function that also reads or writes.
+_LOCAL = frozenset(
+    {
+        "django.core.cache.backends.locmem",
+        "django.core.cache.backends.filebased",
+        "django.core.cache.backends.db",
+    }
+)
+#: Backends that leave both to functions of their own, see above.
+_REMOTE = ("django.core.cache.backends.", "django_redis.", "django_valkey.")
+
+_READS = frozenset({"get", "get_many", "get_with_ttl", "get_many_with_ttl", "has_key"})
+_COUNTS = frozenset({"incr", "decr"})
+_MISTAKES = (TypeError, ValueError, OverflowError)
+
+#: (module, function), from the outside in.
+Frames = list[tuple[str, str]]
+
+
+def judge(error: Exception, operation: str) -> Verdict:
+    """Tell whose fault `error` is; `operation` is the name of what was asked of the layer."""
+    if interrupts(error):
+        return Verdict.INTERRUPTED
+    if isinstance(error, NotImplementedError | InvalidCacheKey | TransactionManagementError):
+        return Verdict.OWN
+    if isinstance(error, DataError):
+        return Verdict.OWN
+    if isinstance(error, DatabaseError):
+        return Verdict.FAILED
+    frames = _frames(error)
+    return (
+        _judge_answer(error)
+        or _judge_frames(frames, error, operation)
+        or _judge_type(error, frames, operation)
+    )
+
+
+def _frames(error: Exception) -> Frames:
+    frames = [
+        (str(frame.f_globals.get("__name__", "")), frame.f_code.co_name)
+        for frame, _ in walk_tb(error.__traceback__)
+    ]
+    return [frame for frame in frames if not frame[0].startswith("django_resilient_cache.")]
+
+
+def _judge_answer(error: Exception) -> Verdict | None:
+    for base in type(error).__mro__:
+        kind = (base.__module__.partition(".")[0], base.__name__)
+        if kind in _ANSWERS:
+            return _ANSWERS[kind] or _judge_text(str(error).lower())
+    return None
+
+
+def _judge_text(text: str) -> Verdict:
+    text = text.rpartition("caused error: ")[2]  # a pipeline names the command, key and all, first
+    about_the_request = any(part in text for part in _ABOUT_THE_REQUEST)
+    return Verdict.ANSWERED if about_the_request else Verdict.FAILED
+
+
+def _judge_frames(frames: Frames, error: Exception, operation: str) -> Verdict | None:
+    for depth, (module, function) in enumerate(frames):
+        root = module.partition(".")[0]
+        if root in _CLIENTS - _SERIALISING:
+            # A text that has no bytes can only be the caller's.
+            return Verdict.OWN if isinstance(error, UnicodeEncodeError) else Verdict.FAILED
+        if function in _KEYS or function in _ENCODERS:
+            return Verdict.OWN
+        if function in _DECODERS:
+            return Verdict.UNREADABLE
+        if module in _LOCAL:
+            verdict = _judge_in_local(frames[depth:], error, operation)
+            if verdict is not None:
+                return verdict
+    return None
+
+
+def _judge_in_local(frames: Frames, error: Exception, operation: str) -> Verdict | None:
+    """Tell of a backend that talks to its store and (un)pickles in one function."""
+    module, _ = frames[0]
+    inside = [name for name, _ in frames[1:]]
+    if any(name.startswith("django.db") for name in inside):
+        return Verdict.OWN if isinstance(error, _MISTAKES) else Verdict.FAILED
+    if any(function in _ENCODERS | _DECODERS | _KEYS for _, function in frames):
+        return None  # a frame further in tells
+    if isinstance(error, OSError) and module.endswith("filebased"):
+        by_the_entry = any(name.partition(".")[0] not in _STORING for name in inside)
+        if not by_the_entry:
+            return Verdict.FAILED
+    if operation in _COUNTS:
+        return Verdict.ANSWERED if isinstance(error, _MISTAKES) else Verdict.UNREADABLE
+    if module.endswith("db") and not any(frame == (module, "get_many") for frame in frames):
+        return Verdict.OWN  # there alone it unpickles
+    if operation in _READS or frames[0] == ("django.core.cache.backends.filebased", "touch"):
+        return Verdict.UNREADABLE
+    return Verdict.OWN
+
+
+#: What a file backend itself uses.
+_STORING = frozenset({"django", "tempfile", "os", "shutil", "glob", "random", "posixpath"})
+
+
+def _judge_type(error: Exception, frames: Frames, operation: str) -> Verdict:
+    """No frame told."""
+    if isinstance(error, pickle.PicklingError | UnicodeEncodeError):
+        return Verdict.OWN
+    if isinstance(error, pickle.UnpicklingError):
+        return Verdict.UNREADABLE
+    last = frames[-1][0] if frames else ""
+    in_backend = last.startswith(_REMOTE)
+    if operation in _COUNTS:
+        # The key is missing, or its value is no number, or the difference is none.
+        if type(error) is ValueError or (in_backend and isinstance(error, _MISTAKES)):
+            return Verdict.ANSWERED
+    elif last == "django.core.cache.backends.memcached":
+        # Raised by pylibmc, which is written in C and (un)pickles; its own errors are above.
+        return Verdict.UNREADABLE if operation in _READS else Verdict.OWN
+    elif in_backend and operation not in _READS and isinstance(error, _MISTAKES):
+        return Verdict.OWN  # of a timeout, say; keys and values were judged above
+    return Verdict.FAILED

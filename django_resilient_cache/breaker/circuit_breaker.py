@@ -1,0 +1,501 @@
+"""A circuit breaker that stands alone.  Standard library only, no Django.
+
+The states and their names are Michael Nygard's (*Release It!*): closed, open, half-open.
+Every call is made under a permit.  While the breaker is closed all calls share one standing
+permit, so that a healthy call takes no lock and allocates nothing; each transition makes a new
+one, so that a result from before it is told from a current one by identity alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from math import inf
+from types import CoroutineType, TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from django_resilient_cache.breaker.failure_rate import FailureRate
+from django_resilient_cache.breaker.states import BreakerConfig, State, Transition
+from django_resilient_cache.exceptions import CircuitOpenError
+
+__all__ = ["BreakerConfig", "CircuitBreaker", "Permit", "State", "Transition"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = logging.getLogger("django_resilient_cache")
+
+#: A reset time is stretched or shortened by up to this share, so that many processes
+#: do not send their trials in step.
+JITTER = 0.2
+
+_FORCED = (State.FORCED_OPEN, State.FORCED_CLOSED)
+#: States that admit every call.
+_FREE = (State.CLOSED, State.FORCED_CLOSED)
+_AWAY = (State.OPEN, State.HALF_OPEN)
+#: Looking up a member costs as much as the rest of a comparison.
+_OPEN = State.OPEN
+
+
+class Permit:
+    """The right to make one call; give it back with exactly one of its methods.
+
+    The result counts only while the breaker is in the same era: after a transition, a reset
+    or an order it is ignored.
+    """
+
+    __slots__ = ("_breaker", "expires", "trial")
+
+    def __init__(self, breaker: CircuitBreaker, *, trial: bool, expires: float = inf) -> None:
+        self._breaker = breaker
+        self.trial = trial
+        self.expires = expires
+
+    def success(self) -> None:
+        """The call was answered; a miss is an answer too."""
+        self._breaker._succeeded(self)
+
+    def failure(self, error: BaseException | None = None) -> None:
+        """The call failed, and the other side is to blame."""
+        self._breaker._failed(self, error)
+
+    def release(self) -> None:
+        """The call says nothing about the other side (cancelled, the caller's own mistake)."""
+        self._breaker._released(self)
+
+    def cut_short(self, waited: float, limit: float, error: BaseException | None = None) -> None:
+        """The caller stopped waiting after `waited` seconds, before `limit` seconds were over.
+
+        Such waits blame nobody one by one but add up: when they reach `limit` with no success
+        between, they are one failure.
+        """
+        self._breaker._cut_short(self, waited, limit, error)
+
+
+#: The permits held by the `with` blocks around the current code, innermost first.
+_held: ContextVar[tuple[Any, ...] | None] = ContextVar("resilient_cache_held", default=None)
+
+#: So that a fork finds them: another thread of the parent may have held a lock.
+_all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
+
+
+class CircuitBreaker:
+    """Opens after failures, refuses calls for a while, lets a trial through, closes again.
+
+    Safe under many threads.  The lock is held to read or change state, never during a call or
+    a callback; while the breaker is closed, calls that succeed take no lock.
+
+    `clock` is monotonic and in seconds.  `on_change` is called with each `Transition` in order,
+    outside the lock.  `successes`, for an owner that counts them itself, returns the running
+    count of successful calls.
+
+    Raises CircuitOpenError from `call`, `acquire` and `with` when the call is refused.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: BreakerConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        on_change: Callable[[Transition], None] | None = None,
+        successes: Callable[[], int] | None = None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.config = config = config or BreakerConfig()
+        #: The permit that all calls share while the breaker admits them freely; else None.
+        self.standing: Permit | None = None
+        #: Whether there are failures or waits that a success has to take back.
+        self.uneasy = False
+        self._clock = clock
+        self._rng = rng
+        self._on_change = on_change
+        # Re-entrant: a signal handler or a finalizer that uses the breaker while this very thread
+        # holds the lock must not hang it for ever.
+        self._lock = threading.RLock()
+        self._events: deque[Transition] = deque()
+        self._delivering = threading.Lock()
+        self._succeeded_calls = 0
+        self._count_successes = successes or (lambda: self._succeeded_calls)
+        self._rate = (
+            FailureRate(config.failure_rate, config.failure_window, config.min_calls)
+            if config.failure_rate is not None
+            else None
+        )
+        self._cut_at = -inf  # when a wait was cut short last
+        self._state = State.CLOSED
+        self._before_order = State.CLOSED
+        self._trials: set[Permit] = set()
+        self._trial_successes = 0
+        self._reset_time = 0.0  # the current reset time without jitter; 0.0: nothing to remember
+        self._open_for = 0.0  # the last one with jitter: what was really kept
+        self._open_until = 0.0
+        self._since = self._begun = clock()
+        self._last_error: str | None = None
+        self._calm()
+        self._admit_all()
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self.name!r}: {self.state.value}>"
+
+    # What it says
+
+    @property
+    def state(self) -> State:
+        """The state now.  Reading changes nothing: an open breaker whose time is up reads open."""
+        return self._state
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until a call may be admitted; 0.0: now; infinity: forced open."""
+        with self._lock:
+            return self._retry_after(self._clock())
+
+    @property
+    def last_error(self) -> str | None:
+        """The failure that counted last, as "Type: text", until a reset; None: there is none.
+
+        A text, because an exception would keep alive all that the failed call had in hand.
+        """
+        return self._last_error
+
+    @property
+    def seconds_in_state(self) -> float:
+        """Seconds since the state began; open and half-open: since it was closed last.
+
+        An outage does not begin anew with each trial that fails.
+        """
+        return self._clock() - self._begun
+
+    @property
+    def overdue(self) -> float:
+        """Seconds for which an open or half-open breaker has been waiting for a trial."""
+        with self._lock:
+            if self._state is State.OPEN:
+                return max(0.0, self._clock() - self._open_until)
+            return self._clock() - self._since if self._state is State.HALF_OPEN else 0.0
+
+    # Making calls
+
+    def call(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return ``func(*args, **kwargs)``, or raise CircuitOpenError without calling it.
+
+        Any Exception it raises is a failure and passes on; cancellation, KeyboardInterrupt and
+        SystemExit pass on uncounted.  For a coroutine use `with breaker:` around its `await`.
+        """
+        permit = self.standing
+        if permit is None:
+            permit = self.acquire()
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            self._failed(permit, error)
+            raise
+        except BaseException:  # cancelled, interrupted: says nothing of what was called
+            self._released(permit)
+            raise
+        if type(result) is CoroutineType:
+            self._released(permit)
+            cast("CoroutineType[Any, Any, Any]", result).close()
+            raise TypeError(
+                f"call() cannot see how the coroutine of {func!r} ends; "
+                "write `with breaker: result = await ...` instead"
+            )
+        self._succeeded(permit)
+        return result
+
+    def __enter__(self) -> CircuitBreaker:
+        frame = sys._getframe(1)
+        _held.set((self, self.acquire(), id(frame), _held.get()))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        frame = sys._getframe(1)
+        permit = self._take_held(id(frame))
+        if exc is None:
+            permit.success()
+        elif isinstance(exc, Exception):
+            permit.failure(exc)
+        else:
+            permit.release()
+
+    def acquire(self) -> Permit:
+        """Return a permit for one call; raises CircuitOpenError where there is none."""
+        permit = self.standing or self._admit()
+        if permit is None:
+            raise CircuitOpenError(self.name, self.retry_after)
+        return permit
+
+    def try_acquire(self) -> Permit | None:
+        """Return a permit for one call, or None where there is none."""
+        permit = self.standing
+        # `refuses` written out: this is what each call costs while a layer is away.
+        if permit is None and (self._state is not _OPEN or self._clock() >= self._open_until):
+            permit = self._admit()
+        return permit
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is open and its time is not up; asked without the lock, for every call.
+
+        The state is read first: an open breaker's end was set before it, and can only have been
+        moved on since.
+        """
+        return self._state is _OPEN and self._clock() < self._open_until
+
+    # Steering it
+
+    def reset(self, reason: str = "reset") -> None:
+        """Close it, automatic again, with nothing remembered; ends a forced state."""
+        with self._lock:
+            self._reset_time = 0.0
+            self._last_error = None
+            self._move(State.CLOSED, reason)
+        self._deliver()
+
+    def force_open(self, reason: str = "forced open") -> None:
+        """Refuse every call until `reset`, `auto` or `force_closed`."""
+        self._force(State.FORCED_OPEN, reason)
+
+    def force_closed(self, reason: str = "forced closed") -> None:
+        """Admit every call, whatever fails, until `reset`, `auto` or `force_open`."""
+        self._force(State.FORCED_CLOSED, reason)
+
+    def auto(self, reason: str = "automatic again") -> None:
+        """End a forced state and go on from the state before it; without one, do nothing.
+
+        A breaker that was open or half-open then decides by a trial.
+        """
+        with self._lock:
+            if self._state in _FORCED:
+                self._move(self._before_order, reason)
+        self._deliver()
+
+    def _force(self, state: State, reason: str) -> None:
+        with self._lock:
+            if self._state not in _FORCED:
+                closed = self._state is State.CLOSED
+                self._before_order = State.CLOSED if closed else State.OPEN
+            self._move(state, reason)
+        self._deliver()
+
+    # How a call ended
+
+    def _succeeded(self, permit: Permit) -> None:
+        if permit is self.standing:
+            self._succeeded_calls += 1
+            if self.uneasy:
+                with self._lock:
+                    if permit is self.standing:
+                        self._calm()
+        elif permit.trial:
+            with self._lock:
+                if permit in self._trials:
+                    self._trials.discard(permit)
+                    self._trial_successes += 1
+                    self._cut = 0.0
+                    if self._trial_successes >= self.config.half_open_successes:
+                        self._move(State.CLOSED, f"{self._trial_successes} successful trials")
+            self._deliver()
+
+    def _failed(self, permit: Permit, error: BaseException | None) -> None:
+        with self._lock:
+            if self._is_current(permit):
+                self._count_failure(permit, error)
+        self._deliver()
+
+    def _released(self, permit: Permit) -> None:
+        if permit.trial:
+            with self._lock:
+                self._trials.discard(permit)
+
+    def _cut_short(
+        self, permit: Permit, waited: float, limit: float, error: BaseException | None
+    ) -> None:
+        with self._lock:
+            if self._is_current(permit):
+                now = self._clock()
+                self._cut += min(waited, now - self._cut_at)  # side by side they wait but once
+                self._cut_at = now
+                self.uneasy = True
+                if self._cut >= limit:
+                    self._cut = 0.0
+                    self._count_failure(permit, error)
+                else:
+                    self._trials.discard(permit)
+        self._deliver()
+
+    # Below here: with the lock held
+
+    def _is_current(self, permit: Permit) -> bool:
+        return permit is self.standing or permit in self._trials
+
+    def _count_failure(self, permit: Permit, error: BaseException | None) -> None:
+        self._last_error = "failed" if error is None else f"{type(error).__name__}: {error}"
+        if permit.trial:
+            self._open("a trial failed", error)
+            return
+        if self._state is not State.CLOSED:
+            return  # forced closed: an operator has decided
+        self._failures += 1
+        self.uneasy = True
+        broken = self._rate is not None and self._rate.exceeded_by_failure(
+            self._clock(), self._count_successes()
+        )
+        if self._failures >= self.config.max_failures:
+            self._open(f"{self._failures} failures in a row", error)
+        elif broken:
+            self._open(f"failure rate of {self.config.failure_rate:.0%} reached", error)
+
+    def _calm(self) -> None:
+        self._failures = 0
+        self._cut = 0.0
+        self.uneasy = False
+
+    def _admit_all(self) -> None:
+        if self._rate is not None:
+            self._rate.restart(self._since, self._count_successes())
+        self.standing = Permit(self, trial=False)
+
+    def _admit_trial(self, now: float) -> Permit | None:
+        self._trials = {trial for trial in self._trials if trial.expires > now}
+        if len(self._trials) >= self.config.half_open_max_calls:
+            return None
+        permit = Permit(self, trial=True, expires=now + self.config.trial_lease)
+        self._trials.add(permit)
+        return permit
+
+    def _open(self, reason: str, error: BaseException | None) -> None:
+        config, now = self.config, self._clock()
+        if self._state is State.HALF_OPEN:
+            self._reset_time = min(2 * self._reset_time, config.reset_cap)
+        elif not self._reset_time or now - self._since >= self._open_for:
+            self._reset_time = config.reset_timeout
+        self._open_for = self._reset_time * (1 + JITTER * (2 * self._rng() - 1))
+        self._open_until = now + self._open_for
+        self._move(State.OPEN, reason, error)
+
+    def _move(self, new: State, reason: str, error: BaseException | None = None) -> None:
+        """Begin a new era: results under earlier permits no longer count.
+
+        Torn apart in the middle (by a fork, by an exception from a signal handler), it leaves
+        no standing permit; `_admit` then makes one if the state wants it.
+        """
+        now = self._clock()
+        self.standing = None
+        self._trials.clear()
+        self._trial_successes = 0
+        old, self._state = self._state, new
+        self._since = now
+        if not (old in _AWAY and new in _AWAY):
+            self._begun = now
+        self._calm()
+        if new in _FREE:
+            self._admit_all()
+        if self._on_change is not None and (old is not new):
+            retry_after = self._retry_after(self._since) if new is State.OPEN else 0.0
+            self._events.append(Transition(self.name, old, new, reason, error, retry_after))
+
+    def _retry_after(self, now: float) -> float:
+        if self._state is State.FORCED_OPEN:
+            return inf
+        if self._state is State.OPEN:
+            return max(0.0, self._open_until - now)
+        if self._state is State.HALF_OPEN and len(self._trials) >= self.config.half_open_max_calls:
+            return max(0.0, min(trial.expires for trial in self._trials) - now)
+        return 0.0
+
+    # Below here: the lock is taken inside
+
+    def _admit(self) -> Permit | None:
+        with self._lock:
+            if self._state in _FREE:
+                if self.standing is None:
+                    self._admit_all()
+                return self.standing
+            now = self._clock()
+            if self._state is State.OPEN and now >= self._open_until:
+                self._move(State.HALF_OPEN, f"open for {self._open_for:.1f} s")
+            permit = self._admit_trial(now) if self._state is State.HALF_OPEN else None
+        try:
+            self._deliver()
+        except BaseException:  # an interrupt in a callback: this trial will not be made
+            if permit is not None:
+                permit.release()
+            raise
+        return permit
+
+    def _deliver(self) -> None:
+        """Pass on what happened, in order: one thread at a time, the others leave it to that one."""
+        delivering = self._delivering  # a callback may fork, and the child has another lock
+        while self._events and delivering.acquire(blocking=False):
+            try:
+                while self._events:
+                    self._tell(self._events.popleft())
+            finally:
+                delivering.release()
+
+    def _tell(self, event: Transition) -> None:
+        try:
+            if self._on_change is not None:
+                self._on_change(event)
+        except Exception:
+            logger.exception("The on_change callback of breaker %r raised", self.name)
+
+    def _take_held(self, frame: int) -> Permit:
+        """Take the permit of the `with` block that ends in `frame` off the stack.
+
+        The frame tells apart generators that run by turns in one context and leave their
+        blocks in any order.  An ExitStack enters and leaves in other frames: the innermost.
+        """
+        stack = _held.get()
+        if stack is not None and stack[0] is self and stack[2] == frame:
+            _held.set(stack[3])
+            return cast("Permit", stack[1])
+        entries = []
+        while stack is not None:
+            entries.append(stack[:3])
+            stack = stack[3]
+        mine = [entry for entry in entries if entry[0] is self]
+        if not mine:
+            raise RuntimeError(
+                f"left `with {self!r}` in another context than it was entered in; "
+                "use acquire() and give the permit back instead"
+            )
+        taken = next((entry for entry in mine if entry[2] == frame), mine[0])
+        entries.remove(taken)
+        rest: tuple[Any, ...] | None = None
+        for entry in reversed(entries):
+            rest = (*entry, rest)
+        _held.set(rest)
+        return cast("Permit", taken[1])
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._delivering = threading.Lock()
+        self._trials.clear()  # their threads are the parent's
+        self._events.clear()  # so is the telling of what happened there
+
+
+def _after_fork_in_child() -> None:
+    for breaker in _all:
+        breaker._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

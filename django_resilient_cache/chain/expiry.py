@@ -1,0 +1,76 @@
+"""How long each layer of a chain may keep an entry: no upper copy outlives the one below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+
+from django_resilient_cache.adapters.outcome import UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What the chain must know of one layer."""
+
+    direct: bool
+    """Called in place: always reachable, also when the caller's time is up."""
+    shared: bool
+    """Other processes write it too."""
+    cap: float | None
+    """The longest TTL in seconds of what is written here as an upper layer; None: no cap."""
+    default_timeout: float | None
+    """The layer's own TIMEOUT in seconds; None: entries never expire."""
+
+
+class Lifetimes:
+    """The timeouts in seconds that layers in these positions are given; None: for ever."""
+
+    def __init__(self, positions: Sequence[Position]) -> None:
+        self._positions = positions
+        self._by_default = self._of(DEFAULT_TIMEOUT)
+
+    def written(self, timeout: Any) -> tuple[Any, ...]:
+        """Return the timeout for each layer of an entry that is written with `timeout`."""
+        return self._by_default if timeout is DEFAULT_TIMEOUT else self._of(timeout)
+
+    def copied(self, index: int, ttl: float | None) -> float | None:
+        """Return the timeout for a copy of an entry that has `ttl` left below.
+
+        Whole seconds where the backend knows no others; 0 or less: none is to be made.
+        """
+        position = self._positions[index]
+        if ttl == UNKNOWN:
+            ttl = position.default_timeout
+        ttl = _shorter(ttl, position.cap)
+        return float(int(ttl)) if position.shared and ttl is not None else ttl
+
+    def _of(self, timeout: Any) -> tuple[Any, ...]:
+        *uppers, authority = self._positions
+        by_default = timeout is DEFAULT_TIMEOUT
+        lifetimes = [timeout]
+        below = authority.default_timeout if by_default else timeout
+        for position in reversed(uppers):
+            if by_default:
+                below = _shorter(below, position.default_timeout)
+            below = _whole(below)
+            if below is None or isinstance(below, int | float):
+                below = _shorter(below, position.cap)
+            lifetimes.append(below)
+        return tuple(reversed(lifetimes))
+
+
+def _whole(timeout: Any) -> Any:
+    """Return a timeout as a layer below may read it: many backends know whole seconds only."""
+    try:
+        return timeout if timeout is None else int(timeout)
+    except (TypeError, ValueError, OverflowError):
+        return timeout  # for the authority to accept or refuse
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)

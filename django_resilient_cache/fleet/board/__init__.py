@@ -1,0 +1,1 @@
+"""The board: the place that workers share, and the records on it."""

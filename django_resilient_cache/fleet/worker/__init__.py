@@ -1,0 +1,1 @@
+"""This process as a worker of the fleet."""

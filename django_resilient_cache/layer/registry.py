@@ -1,0 +1,156 @@
+"""This process's layers by alias.  Backends ask once and keep what they got."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.signals import setting_changed
+from django.db import connections
+
+from django_resilient_cache import conf
+from django_resilient_cache.adapters.transactions import Transactions
+from django_resilient_cache.breaker import CircuitBreaker
+from django_resilient_cache.chain.generations import Generations
+from django_resilient_cache.chain.single_flight import Flights
+from django_resilient_cache.concurrency.background import INTERVAL, agent
+from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
+
+logger = logging.getLogger("django_resilient_cache")
+
+
+@dataclass(slots=True)
+class Known:
+    """A chain as it is written, as it was read, and what all its backends may share of it."""
+
+    location: object
+    params: Mapping[str, Any]
+    config: conf.ChainConfig
+    plan: Any = None
+
+
+class Registry:
+    """Layers, made when first asked for; made anew when CACHES changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._layers: dict[str, Layer] = {}
+        self._chains: list[Known] = []
+        self.generations = Generations()
+        self.flights = Flights()
+        #: Whether the first use of a chain starts the agent, not only the first thing to do.
+        self.agent_from_first_use = False
+
+    def layer(self, alias: str) -> Layer:
+        """Return the layer of `alias`; raises ImproperlyConfigured where its settings are wrong."""
+        layer = self._layers.get(alias)
+        if layer is None:
+            made = self._make(alias)
+            with self._lock:
+                layer = self._layers.setdefault(alias, made)
+        return layer
+
+    def chain(self, location: object, params: Mapping[str, Any]) -> Known:
+        """Return the chain with these settings; raises ImproperlyConfigured as `layer` does.
+
+        Read once: under ASGI each task has backend instances of its own.
+        """
+        if self.agent_from_first_use:
+            agent.attend()
+        for known in self._chains:
+            if known.location == location and known.params == params:
+                return known
+        known = Known(location, params, conf.chain_config(location, params))
+        self._chains.append(known)
+        return known
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Return state and counters of each layer in use, as plain values."""
+        return {alias: layer.snapshot() for alias, layer in list(self._layers.items())}
+
+    def reset(self) -> None:
+        """Forget all layers, as if nothing had been called; connections and threads are let go."""
+        with self._lock:
+            layers, self._layers = self._layers, {}
+            self._chains = []
+        self.generations.after_fork()
+        self.flights.after_fork()
+        for layer in layers.values():
+            layer.close()
+
+    def tend(self) -> float | None:
+        """Repair and try what needs it; the agent's tick, see `Layer.tend`."""
+        waits = [_tended(layer) for layer in list(self._layers.values())]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def after_fork(self) -> None:
+        """Keep the breakers, let go of what belongs to the parent's threads."""
+        self._lock = threading.Lock()
+        self.generations.after_fork()
+        self.flights.after_fork()
+        for layer in self._layers.values():
+            layer.after_fork()
+            if self.agent_from_first_use:
+                layer.ledger.trusted = False  # the first call then has the agent see to it
+
+    @staticmethod
+    def _make(alias: str) -> Layer:
+        config = conf.layer_config(alias)
+        limit = make_limit(config)
+        awaited = make_awaited(config, limit)
+        transactions = Transactions(alias) if config.family == "database" else None
+        return Layer(config, limit, awaited=awaited, transactions=transactions)
+
+
+class Breakers(Mapping[str, CircuitBreaker]):
+    """The breakers of this process by alias: every alias that is a layer of some chain.
+
+    Raises KeyError for another alias.
+    """
+
+    def __getitem__(self, alias: str) -> CircuitBreaker:
+        if alias not in self._aliases():
+            raise KeyError(f"{alias!r} is not a layer of any chain in CACHES")
+        return registry.layer(alias).breaker
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._aliases())
+
+    def __len__(self) -> int:
+        return len(self._aliases())
+
+    @staticmethod
+    def _aliases() -> dict[str, None]:
+        chains = conf.chain_aliases()
+        return dict.fromkeys(layer for chain in chains for layer in conf.layers_of(chain))
+
+
+def _tended(layer: Layer) -> float | None:
+    """Tend one layer; whatever is wrong there must not keep the others waiting."""
+    try:
+        return layer.tend()
+    except Exception:
+        logger.exception("Tending %r failed", layer.alias)
+        return INTERVAL
+
+
+registry = Registry()
+breakers = Breakers()
+agent.add_tick(registry.tend)
+agent.add_rest(connections.close_all)  # of the agent's thread only
+
+
+def _caches_changed(*, setting: str, **kwargs: object) -> None:
+    if setting == "CACHES":
+        registry.reset()
+
+
+setting_changed.connect(_caches_changed, dispatch_uid="django_resilient_cache.layer.registry")
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=registry.after_fork)

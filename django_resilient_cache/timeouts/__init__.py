@@ -1,0 +1,1 @@
+"""Time limits: three ways to end an operation in time."""

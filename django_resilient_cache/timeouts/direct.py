@@ -1,0 +1,88 @@
+"""No limit: the layer is called in place."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from django.core.cache import BaseCache, caches
+
+from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.timeouts.time_limit import Operation, T, never
+
+
+class DirectLimit:
+    """Calls the context's own instance, the one that ``caches[alias]`` gives."""
+
+    strategy = "direct"
+    refused = staticmethod(never)
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+
+    def call(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """Run the operation; there is no budget to keep."""
+        raw: BaseCache = caches[self._alias]
+        return operation(raw, *args)
+
+    def turn_away(self) -> None:
+        """Nobody waits for a place."""
+
+    def after_fork(self) -> None:
+        """Nothing here belongs to a process."""
+
+    def close(self) -> None:
+        """Django closes the instances in ``caches`` itself."""
+
+
+class OwnDirectLimit:
+    """Calls in place an instance of our own, one in each thread.
+
+    For clients that, as callers configure them, take a lost server for an empty one.
+    """
+
+    strategy = "direct, own client"
+    refused = staticmethod(never)
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._here = threading.local()
+
+    def call(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """Run the operation; nothing keeps it to a budget."""
+        own: _Own | None = getattr(self._here, "own", None)
+        if own is None:
+            self._here.own = own = _Own(self._alias)
+        return operation(own.raw, *args)
+
+    def turn_away(self) -> None:
+        """Nobody waits for a place."""
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections."""
+        _of_the_parent.append(self._here)
+        self._here = threading.local()
+
+    def close(self) -> None:
+        """Close the instances of all threads; the next calls make new ones."""
+        self._here = threading.local()
+
+
+#: Kept in a forked child: pylibmc's client says goodbye on the parent's connection when it goes.
+_of_the_parent: list[threading.local] = []
+
+
+class _Own:
+    """An instance of our own, closed with the thread that it is for."""
+
+    def __init__(self, alias: str) -> None:
+        self.raw = own_instance(alias)
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.raw.close()

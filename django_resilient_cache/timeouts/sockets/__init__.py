@@ -1,0 +1,1 @@
+"""The *sockets* limit: the client's own sockets keep to the budget."""

@@ -1,0 +1,215 @@
+"""Setting up connections on helper threads, so that an attempt outlives an impatient caller."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
+
+from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.timeouts.sockets.budget import (
+    STARVED_AFTER,
+    Budget,
+    armed,
+    expiry,
+    starvation,
+    waited,
+)
+
+#: Seconds for name lookup, TCP, TLS and greeting together.
+CONNECT_SECONDS = 1.0
+#: Helpers at work at a time, per limit.  Name lookups cannot be interrupted: what hangs in
+#: one must not pile up.
+MOST_HELPERS = 8
+
+
+class Attempt:
+    """One attempt to set up a connection; whoever holds the connection may wait for it."""
+
+    def __init__(self, connect: Callable[[], None], seconds: float) -> None:
+        self._connect = connect
+        self._seconds = seconds
+        self._over = threading.Event()
+        #: Tasks that wait for the end.
+        self._tasks: deque[Bell] = deque()
+        self._then: Callable[[], None] | None = None
+        self.error: BaseException | None = None
+        self.budget = Budget(0.0)
+        self.budget.connecting = True
+
+    @property
+    def done(self) -> bool:
+        return self._over.is_set()
+
+    def at_work(self) -> bool:
+        """Whether the code that asks is this attempt itself."""
+        return armed.get() is self.budget
+
+    def run(self) -> None:
+        if self._then is not None:  # given up while it waited for a helper
+            self._end()
+            return
+        self.budget.ends = monotonic() + self._seconds
+        token = armed.set(self.budget)
+        try:
+            self._connect()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            self.error = error
+        finally:
+            armed.reset(token)
+            self._follow_up()  # first, so that nobody goes on with what is about to be closed
+            self._end()
+            self._follow_up()
+
+    def _end(self) -> None:
+        self._over.set()
+        while self._tasks:
+            with suppress(IndexError):
+                self._tasks.popleft().ring()
+
+    def _follow_up(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def abandon(self, then: Callable[[], None]) -> None:
+        """Nobody wants the connection any more: do `then` as soon as the attempt is over."""
+        self._then = then
+        if self.done:
+            self._follow_up()
+
+    def wait(self, budget: Budget) -> None:
+        """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
+        joined = monotonic()
+        left = max(0.0, budget.ends - joined)
+        waits = budget.waits
+        if waits is None:
+            over = waited(self._over.wait, left)
+        else:
+            over = waited(waits.result, self._awaited, left)
+        if not over:
+            budget.error = self.budget.error or budget.error
+            raise expiry(budget, self._given(joined))
+        budget.waited += monotonic() - joined
+        if self.error is not None:
+            raise self.error
+
+    async def _awaited(self, left: float) -> bool:
+        bell = Bell()
+        self._tasks.append(bell)
+        return self.done or await bell.wait(left)
+
+    def _given(self, joined: float) -> float:
+        """Return for how many seconds since `joined` the other side was awaited."""
+        pause = starvation()
+        now = monotonic()
+        if pause < STARVED_AFTER:
+            return now - joined
+        # The helper starves as well, so that its progress says little.  What counts is how long
+        # its last request has been out, provided that no answer is there for it to find.
+        asked, sock = max(joined, self.budget.asked), self.budget.socket
+        if sock is None:  # looking up the name, or in TCP or TLS
+            return max(0.0, now - asked - 3 * pause)
+        return 0.0 if sock.dead or sock.answered() else now - asked
+
+
+class SetUpAside:
+    """Mixed in before a client's connection class: who sets a connection up may be left waiting.
+
+    Subclasses give `_helpers`, and look after an attempt under way before they use or close the
+    connection.
+    """
+
+    _helpers: Helpers
+    #: What sets this connection up at the moment, or has lately.
+    _attempt: Attempt | None = None
+
+    def _set_up(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
+        """Run `connect` on a helper and wait as long as may be; without a budget, `in_place`."""
+        budget = armed.get()
+        if budget is None or budget.connecting:
+            in_place()
+            return
+        attempt = self._attempt
+        if attempt is None or attempt.done:
+            seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
+            self._attempt = attempt = Attempt(connect, seconds)
+            self._helpers.begin(attempt)
+        attempt.wait(budget)
+        self._attempt = None
+
+    @property
+    def is_being_set_up(self) -> bool:
+        """Whether an attempt is under way, its caller there or not."""
+        attempt = self._attempt
+        return attempt is not None and not attempt.done
+
+    def _abandon_attempt(self, then: Callable[[], None]) -> bool:
+        """Leave the connection to the helper that is at work on it, if one is: `then` comes after."""
+        attempt = self._attempt
+        if attempt is None or attempt.done or attempt.at_work():
+            return False
+        attempt.abandon(then)
+        return True
+
+
+@contextmanager
+def in_time(connection: Any, *names: str) -> Iterator[None]:
+    """Hold the client's own way of connecting to the armed budget, for the time of connecting.
+
+    It makes sockets of its own there, out of our reach, but gives them the time-outs that are its
+    attributes `names`.
+    """
+    budget = armed.get()
+    if budget is None:
+        yield
+        return
+    budget.asked = monotonic()
+    left = max(0.05, budget.ends - budget.asked)
+    own = {name: getattr(connection, name) for name in names}
+    for name, seconds in own.items():
+        setattr(connection, name, left if seconds is None else min(left, seconds))
+    try:
+        yield
+    finally:
+        for name, seconds in own.items():
+            setattr(connection, name, seconds)
+
+
+class Helpers:
+    """A bounded number of daemon threads that run attempts and end when there are none."""
+
+    def __init__(self, most: int = MOST_HELPERS) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._queue: deque[Attempt] = deque()
+
+    def begin(self, attempt: Attempt) -> None:
+        """Have `attempt` run soon."""
+        with self._lock:
+            if self._at_work >= self._most:
+                self._queue.append(attempt)
+                return
+            self._at_work += 1
+        try:
+            threading.Thread(
+                target=self._work, args=(attempt,), name="resilient-cache-connect", daemon=True
+            ).start()
+        except RuntimeError:  # no more threads here, or the interpreter is on its way out
+            self._work(attempt)
+
+    def _work(self, attempt: Attempt | None) -> None:
+        while attempt is not None:
+            attempt.run()
+            attempt = self._next()
+
+    def _next(self) -> Attempt | None:
+        with self._lock:
+            if self._queue:
+                return self._queue.popleft()
+            self._at_work -= 1
+            return None

@@ -1,0 +1,141 @@
+"""The *sockets* limit: one budget for a whole operation, kept by the client's own sockets.
+
+For redis-py and valkey-py under django-redis, django-valkey and Django's RedisCache, and for
+pymemcache under Django's PyMemcacheCache.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, TypeVar
+
+from django.core.cache.backends.base import BaseCache
+
+from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.concurrency.interruption import note
+from django_resilient_cache.timeouts.bulkhead import Room
+from django_resilient_cache.timeouts.sockets.budget import Budget, Expiry, Interruption, armed
+from django_resilient_cache.timeouts.sockets.greenlets import Waits, in_loop
+from django_resilient_cache.timeouts.sockets.supported_clients import disconnect, guard, unsupported
+from django_resilient_cache.timeouts.time_limit import Expired, NoPlace, Operation, never
+
+__all__ = ["SocketsLimit", "unsupported"]
+
+T = TypeVar("T")
+
+#: Seconds that a call without a budget may take in an event loop, where all waiting needs one.
+_ENDLESS = 1e6
+
+
+class SocketsLimit:
+    """Calls an alias on an instance of our own whose sockets keep to the budget.
+
+    The instance is made at first use, shared by all threads of the process, and has
+    connection pools of its own: neither options nor connections are mixed with those of
+    ``caches[alias]``.  It is for aliases that `unsupported` has nothing against.
+    """
+
+    strategy = "sockets"
+
+    def __init__(self, alias: str, max_concurrency: int = 16) -> None:
+        self.alias = alias
+        self._max = max_concurrency
+        self._raw: BaseCache | None = None
+        self._lock = threading.Lock()
+        self._room = Room(max_concurrency)
+        self.refused: Callable[[], bool] = never
+
+    def raw(self) -> BaseCache:
+        """Return the instance of our own, made now if it has to be."""
+        raw = self._raw
+        if raw is None:
+            with self._lock:
+                raw = self._raw
+                if raw is None:
+                    raw = own_instance(self.alias)
+                    guard(raw)
+                    self._raw = raw
+        return raw
+
+    def call(
+        self,
+        operation: Operation[T],
+        args: tuple[Any, ...],
+        budget: float | None,
+        *,
+        trial: bool,
+        waits: Waits | None = None,
+    ) -> T:
+        """Run ``operation(raw_backend, *args)`` for at most `budget` seconds; see `Limit`."""
+        raw = self._raw or self.raw()
+        if budget is not None:
+            state = Budget(monotonic() + budget, waits)
+        elif armed.get() is None:
+            return operation(raw, *args)
+        else:  # left behind by a call that was interrupted just before it could disarm
+            state = None
+        token = armed.set(state)
+        try:
+            return operation(raw, *args)
+        except Expiry as end:
+            if state is not None and state.error is not None:
+                raise state.error from None  # the client was at it again when the time was up
+            raise Expired(end.given) from None
+        except BaseException as error:  # of whatever kind, the connection is in doubt
+            # An interrupt may have come between a request and its answer.
+            if state is not None and state.socket is not None and state.socket.dirty:
+                state.socket.abort()
+            if not isinstance(error, Interruption):
+                raise
+            interruption = error.error
+        finally:
+            armed.reset(token)
+        note(interruption)
+        try:
+            raise interruption
+        finally:
+            del interruption  # it holds this frame
+
+    async def acall(
+        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
+    ) -> T:
+        """As `call`, while the client's own code waits by the event loop.
+
+        As many calls at a time as threads would make: each has a connection of its own, and tasks
+        come by the thousand.
+        """
+        room = self._room
+        left = _ENDLESS if budget is None else budget
+        entered = False
+        try:
+            entered = room.enter_at_once()
+            if not entered:
+                ends = monotonic() + left
+                entered = await room.enter(0.0 if trial else left)
+                left = ends - monotonic()
+                if not entered or left <= 0.0 or (self.refused() and not trial):
+                    raise NoPlace
+            return await in_loop(partial(self.call, operation, args, left, trial=trial))
+        finally:
+            if entered:
+                room.leave()
+
+    def turn_away(self) -> None:
+        """Let those go who wait for a place."""
+        self._room.turn_away()
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections, attempts and lock."""
+        self._lock = threading.Lock()
+        self._raw = None
+        self._room = Room(self._max)
+
+    def close(self) -> None:
+        """Close the connections; the next call makes new ones."""
+        with self._lock:
+            raw, self._raw = self._raw, None
+        if raw is not None:
+            disconnect(raw)

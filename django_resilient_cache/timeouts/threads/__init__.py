@@ -1,0 +1,1 @@
+"""The *thread* limit: calls run on a bounded set of daemon threads."""

@@ -1,0 +1,166 @@
+"""The threads of the thread limit, and the calls on their way through them."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from django.core.cache import BaseCache
+from django.db import close_old_connections, connections
+
+from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.timeouts.time_limit import Operation
+
+logger = logging.getLogger("django_resilient_cache")
+
+#: Seconds without work after which a thread closes its database connections.
+IDLE_SECONDS = 5.0
+
+
+class Employer(Protocol):
+    """What a thread works for."""
+
+    alias: str
+
+    def free(self, worker: Worker) -> None:
+        """Take `worker` back for the next call."""
+
+    def left(self, worker: Worker) -> None:
+        """Know that a call has ended whose caller had given it up."""
+
+
+class Job:
+    """One call on its way through a thread."""
+
+    __slots__ = (
+        "args",
+        "callbacks",
+        "claim",
+        "done",
+        "ended",
+        "error",
+        "operation",
+        "result",
+        "ring",
+        "sent",
+        "started",
+    )
+
+    def __init__(self, operation: Operation[Any], args: tuple[Any, ...]) -> None:
+        self.operation = operation
+        self.args = args
+        self.sent = False
+        self.started = False
+        self.ended = False
+        self.callbacks: deque[Callable[[], None]] = deque()
+        #: Tells a task in an event loop that it is done.
+        self.ring: Callable[[], object] | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        #: Taken by whoever comes first: the thread with the result, or the caller giving up.
+        self.claim = threading.Lock()
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def outcome(self) -> Any:
+        """Return what the operation returned, or raise what it raised; once."""
+        error, self.error = self.error, None  # the error holds frames that hold the job
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # and this frame
+        return self.result
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Call back once the abandoned call has ended."""
+        self.callbacks.append(callback)
+        if self.ended:
+            self.call_back()
+
+    def call_back(self) -> None:
+        """Tell whoever waits for the end; each is told once, whichever side comes first."""
+        while self.callbacks:
+            with contextlib.suppress(IndexError):
+                self.callbacks.popleft()()
+
+
+class Worker:
+    """One daemon thread with a backend instance of its own."""
+
+    def __init__(self, employer: Employer, era: object) -> None:
+        self._employer = employer
+        #: What is the limit's until it is closed: a thread from before does not come back to it.
+        self.era = era
+        self._raw: BaseCache | None = None
+        self._job: Job | None = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        name = f"resilient-cache-{employer.alias}"
+        # An empty context: the caller's would hand this thread the caller's own cache instance.
+        target = contextvars.Context().run
+        threading.Thread(target=target, args=(self._loop,), name=name, daemon=True).start()
+
+    def run(self, job: Job | None) -> None:
+        """Wake the thread for `job`; None ends it."""
+        self._job = job
+        if job is not None:
+            job.sent = True
+        self._wake.release()
+
+    def _loop(self) -> None:
+        while True:
+            if not self._wake.acquire(timeout=IDLE_SECONDS):
+                connections.close_all()  # this thread's only
+                self._wake.acquire()
+            job, self._job = self._job, None
+            if job is None:
+                self._discard()
+                return
+            self._work(job)
+            del job  # what a caller passed must not live until the next call
+
+    def _work(self, job: Job) -> None:
+        job.started = True
+        try:
+            if self._raw is None:
+                self._raw = own_instance(self._employer.alias)
+            job.result = job.operation(self._raw, *job.args)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
+            job.error = error
+            _close_broken_connections()
+        if not job.claim.acquire(blocking=False):
+            self._discard()  # the caller has left; the connection may hold half an answer
+            self._employer.left(self)
+            job.ended = True
+            job.call_back()
+        self._employer.free(self)
+        job.done.release()
+        if job.ring is not None:
+            job.ring()
+
+    def _discard(self) -> None:
+        raw, self._raw = self._raw, None
+        try:
+            if raw is not None:
+                raw.close()
+        except Exception:  # noqa: BLE001 - it is being thrown away
+            logger.debug("Closing an abandoned instance of %s failed", self._employer.alias)
+        connections.close_all()
+
+
+def _close_broken_connections() -> None:
+    """Close this thread's database connections that every later call would fail with.
+
+    Whatever comes of that, the thread lives on: it has a call to end and a place to give back.
+    """
+    try:
+        close_old_connections()
+    except Exception:  # noqa: BLE001 - one could not even be asked whether it is broken
+        with contextlib.suppress(Exception):
+            connections.close_all()
