@@ -48,7 +48,7 @@ def board(bench: Bench) -> tuple[Spread, float, float]:
 
 def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, float]:
     from django_resilient_cache import breakers
-    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.concurrency.background import background
     from django_resilient_cache.layer.registry import registry
 
     fill(cache(rested))
@@ -58,12 +58,12 @@ def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, fl
 
     @contextmanager
     def repairing() -> Iterator[Any]:
-        agent.wake()
+        background.wake()
         yield cache(repaired)
 
     @contextmanager
     def resting() -> Iterator[Any]:
-        with agent.at_rest(PATIENCE):
+        with background.at_rest(PATIENCE):
             yield cache(rested)
 
     found = by_turns(bench, repairing, resting)

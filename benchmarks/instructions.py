@@ -30,7 +30,7 @@ Counts: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ErrorClass:
     """One path: what it takes, and what it may take (None: nobody has said)."""
 
     path: HealthyPath
@@ -63,7 +63,7 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
     options = _parser().parse_args(arguments)
     configure(Bench(healthy, frozen, seconds=0, entries=0))
     budgets = json.loads(BUDGETS.read_text("utf-8"))
-    verdicts = judged(budgets.get(PYTHON, {}))
+    verdicts = classified(budgets.get(PYTHON, {}))
     for verdict in verdicts:
         print(verdict)
         if options.where:
@@ -78,14 +78,14 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
     return 1 if any(verdict.over for verdict in verdicts) else 0
 
 
-def judged(budgets: Counts) -> list[Verdict]:
+def classified(budgets: Counts) -> list[ErrorClass]:
     """Count every path that runs in its caller's thread."""
     from django_resilient_cache.timeouts.sockets import guarded_socket
 
     # Being counted takes so long that each request would count as one of a starved process.
     guarded_socket._LATE = inf
     counted = [(path, bytecodes.count(path)) for path in paths()]
-    return [Verdict(path, found, budgets.get(path.name)) for path, found in counted if found]
+    return [ErrorClass(path, found, budgets.get(path.name)) for path, found in counted if found]
 
 
 def where(by_function: Counter[bytecodes.Function]) -> Iterator[str]:

@@ -104,11 +104,11 @@ def _fresh_caches() -> Iterator[None]:
 @pytest.fixture
 def still_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing happens in the background: no repairs, no trials, log lines and signals at once."""
-    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.concurrency.background import background
 
-    monkeypatch.setattr(agent, "wake", lambda: None)
-    monkeypatch.setattr(agent, "attend", lambda: None)
-    monkeypatch.setattr(agent, "send", lambda errand: errand())
+    monkeypatch.setattr(background, "wake", lambda: None)
+    monkeypatch.setattr(background, "ensure_running", lambda: None)
+    monkeypatch.setattr(background, "send", lambda task: task())
 
 
 @pytest.fixture(scope="session")

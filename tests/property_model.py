@@ -120,10 +120,10 @@ class Wrong:
 class Model(Watch):
     """What must be true."""
 
-    def __init__(self, stage: Stage, *, eternal: bool, stalled: bool) -> None:
+    def __init__(self, stage: Stage, *, eternal: bool, cannot_run: bool) -> None:
         self.stage = stage
         self.eternal = eternal
-        self.stalled = stalled
+        self.cannot_run = cannot_run
         #: The TIMEOUT of the layers; and the longest that is used, unless entries live for ever.
         self.default = cast("float", stage.behind(stage.authority).default_timeout)
         self.long = 5 * self.default
@@ -273,7 +273,7 @@ class Model(Watch):
 
     def repairs(self, alias: str, operation: Any, args: Any) -> int:
         """Repairs are the agent's where it can run, go in batches, and delete only."""
-        assert self.ticking or self.stalled, "a repair within a request"
+        assert self.ticking or self.cannot_run, "a repair within a request"
         assert operation in (operations.delete_many, operations.clear), operation.__name__
         if self.ticking and operation is operations.delete_many:
             self.repaired[alias] = self.repaired.get(alias, 0) + len(args[0])
@@ -292,7 +292,7 @@ class Model(Watch):
             self.repairing.pop()
         elif alias == self.stage.authority and outcome.kind is not Kind.REJECTED:
             self.longest = max([self.longest, *_timeouts_of(operation, args)])
-        if operation in _REPLACEMENTS and outcome is REJECTED and not self.stalled:
+        if operation in _REPLACEMENTS and outcome is REJECTED and not self.cannot_run:
             closed = self.stage.layer(alias).breaker.state is State.CLOSED
             assert not closed, f"{alias} was not asked for a {operation.__name__}"
         if operation is operations.missed:

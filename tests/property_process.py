@@ -107,7 +107,7 @@ class Process:
     def rounds(self, number: int) -> None:
         """Let what is to be repaired be repaired, by whoever does that."""
         for _ in range(number):
-            if self.model.stalled:
+            if self.model.cannot_run:
                 self.answer(lambda: self.cache.get("nothing"))
             else:
                 self.agent_round()
@@ -297,7 +297,7 @@ class Process:
 
     def agent_round(self) -> None:
         model, outer = self.model, self.model.ticking
-        if outer or model.stalled:
+        if outer or model.cannot_run:
             return
         model.ticking, model.repaired = True, {}
         try:

@@ -23,13 +23,13 @@ from django_resilient_cache import State, conf
 from django_resilient_cache.adapters import operations, remaining_ttl
 from django_resilient_cache.adapters.outcome import Kind, Outcome
 from django_resilient_cache.chain import generations
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.layer import REPAIR_BATCH, Layer
 from django_resilient_cache.layer.missed_changes import CAPACITY
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from django_resilient_cache.timeouts.direct import DirectLimit
-from django_resilient_cache.timeouts.time_limit import Expired, abandon, abandoned_by
+from django_resilient_cache.timeouts.time_limit import TimedOut, abandon, abandoned_by
 from tests.clock import Clock
 from tests.entries import CHAIN, MEMORY
 
@@ -118,7 +118,7 @@ class StagedLimit:
     def call(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
         breaker = registry.layer(self._alias).breaker
         assert breaker.state is not State.FORCED_OPEN, "called without a permit"
-        assert not breaker.refuses, "called without a permit"
+        assert not breaker.is_rejecting, "called without a permit"
         assert budget is not None, "called without a limit"
         assert budget <= LIMIT, "called beyond its limit"
         fault = self._stage.come(self._alias)
@@ -160,7 +160,7 @@ class StagedLimit:
             interruption = Interrupted()
             abandon(interruption, call)
             raise interruption
-        raise Expired(LIMIT, call if fault == "abandon" else None)
+        raise TimedOut(LIMIT, call if fault == "abandon" else None)
 
     def _take_some(self, operation: Any, args: Any) -> Outcome:
         if operation is not operations.set_many:
@@ -172,7 +172,7 @@ class StagedLimit:
     def _behind(self) -> BaseCache:
         return caches[f"{self._alias} behind"]
 
-    def turn_away(self) -> None: ...
+    def reject_waiting(self) -> None: ...
 
     def after_fork(self) -> None: ...
 
@@ -370,8 +370,8 @@ class Stage:
         enter(override_settings(CACHES=self._settings))
         for module in (base, locmem, remaining_ttl):
             enter(mock.patch.object(module, "time", time))
-        for name in ("wake", "attend", "send"):
-            enter(mock.patch.object(agent, name))
+        for name in ("wake", "ensure_running", "send"):
+            enter(mock.patch.object(background, name))
         for alias in self.layers:
             config = conf.layer_config(alias)
             limit = DirectLimit(alias) if alias == "memory" else StagedLimit(self, alias)

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_resilient_cache.concurrency import background as agent_module
-from django_resilient_cache.concurrency.background import FAREWELL_SECONDS, STALLED_SECONDS, Agent
+from django_resilient_cache.concurrency.background import (
+    STALLED_SECONDS,
+    STOP_SECONDS,
+    BackgroundThread,
+)
 from tests import services
 from tests.clock import Clock
 
@@ -23,10 +27,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def agent() -> Iterator[Agent]:
-    agent = Agent()
-    yield agent
-    agent.stop()
+def background() -> Iterator[BackgroundThread]:
+    background = BackgroundThread()
+    yield background
+    background.stop()
 
 
 class Ticks:
@@ -54,19 +58,19 @@ def agents() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "resilient-cache-agent"]
 
 
-def test_it_has_no_thread_until_there_is_something_to_do(agent):
+def test_it_has_no_thread_until_there_is_something_to_do(background):
     before = len(agents())
-    agent.add_tick(Ticks())
+    background.add_tick(Ticks())
     assert len(agents()) == before
-    agent.wake()
+    background.wake()
     assert len(agents()) == before + 1
 
 
-def test_it_is_one_daemon_thread_however_often_it_is_woken(agent):
+def test_it_is_one_daemon_thread_however_often_it_is_woken(background):
     before = len(agents())
     ticks = Ticks()
-    agent.add_tick(ticks)
-    threads = [threading.Thread(target=agent.wake) for _ in range(20)]
+    background.add_tick(ticks)
+    threads = [threading.Thread(target=background.wake) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -77,59 +81,59 @@ def test_it_is_one_daemon_thread_however_often_it_is_woken(agent):
     assert ticks.threads == {"resilient-cache-agent"}
 
 
-def test_attending_starts_the_thread_and_wakes_no_running_one(agent):
+def test_attending_starts_the_thread_and_wakes_no_running_one(background):
     ticks = Ticks()
-    agent.add_tick(ticks)
-    agent.attend()
+    background.add_tick(ticks)
+    background.ensure_running()
     assert soon(lambda: ticks.rounds > 0)
     time.sleep(0.05)
     rounds = ticks.rounds
     for _ in range(10):
-        agent.attend()
+        background.ensure_running()
     time.sleep(0.05)
     assert ticks.rounds == rounds
 
 
-def test_it_sleeps_as_long_as_its_ticks_want_to(agent):
+def test_it_sleeps_as_long_as_its_ticks_want_to(background):
     often, never = Ticks(0.001, 0.001, 0.001), Ticks(60, 60, 60)
-    agent.add_tick(never)
-    agent.add_tick(often)
-    agent.wake()
+    background.add_tick(never)
+    background.add_tick(often)
+    background.wake()
     assert soon(lambda: often.rounds == 4)
     assert never.rounds == 4
     time.sleep(0.05)
     assert often.rounds == 4
 
 
-def test_errands_are_run_in_order_off_the_callers_thread(agent):
+def test_errands_are_run_in_order_off_the_callers_thread(background):
     done: list[tuple[int, str]] = []
     for n in range(100):
-        agent.send(lambda n=n: done.append((n, threading.current_thread().name)))
+        background.send(lambda n=n: done.append((n, threading.current_thread().name)))
     assert soon(lambda: len(done) == 100)
     assert done == [(n, "resilient-cache-agent") for n in range(100)]
 
 
-def test_it_does_not_take_the_context_of_the_request_that_came_first(agent):
+def test_it_does_not_take_the_context_of_the_request_that_came_first(background):
     seen: list[object] = []
     of_the_request.set("request")
-    agent.send(lambda: seen.append(of_the_request.get(None)))
+    background.send(lambda: seen.append(of_the_request.get(None)))
     assert soon(lambda: seen == [None])
 
 
 of_the_request = contextvars.ContextVar("of_the_request")
 
 
-def test_what_raises_hurts_nobody(agent, caplog):
+def test_what_raises_hurts_nobody(background, caplog):
     bad, good = Ticks(ZeroDivisionError(), 0.001), Ticks()
     done: list[int] = []
-    agent.add_tick(bad)
-    agent.add_tick(good)
+    background.add_tick(bad)
+    background.add_tick(good)
 
     def raises() -> None:
         raise LookupError("of an errand")
 
-    agent.send(raises)
-    agent.send(lambda: done.append(1))
+    background.send(raises)
+    background.send(lambda: done.append(1))
     assert soon(lambda: bad.rounds == 3)
     assert good.rounds == 3
     assert done == [1]
@@ -137,24 +141,24 @@ def test_what_raises_hurts_nobody(agent, caplog):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_ends_the_thread_does_not_end_the_agent(agent):
+def test_what_ends_the_thread_does_not_end_the_agent(background):
     done: list[int] = []
-    agent.add_tick(Ticks(SystemExit()))
+    background.add_tick(Ticks(SystemExit()))
     before = set(threading.enumerate())
-    agent.wake()
-    assert soon(lambda: agent._thread is None)
+    background.wake()
+    assert soon(lambda: background._thread is None)
     for thread in set(threading.enumerate()) - before:
         thread.join(5)  # what it has to say of its end belongs to this test
-    agent.send(lambda: done.append(1))
+    background.send(lambda: done.append(1))
     assert soon(lambda: done == [1])
 
 
-def test_before_it_goes_to_sleep_for_good_it_rests(agent):
+def test_before_it_goes_to_sleep_for_good_it_rests(background):
     rests: list[str] = []
     ticks = Ticks(0.001, 0.001)
-    agent.add_tick(ticks)
-    agent.add_rest(lambda: rests.append(threading.current_thread().name))
-    agent.wake()
+    background.add_tick(ticks)
+    background.add_rest(lambda: rests.append(threading.current_thread().name))
+    background.wake()
     assert soon(lambda: rests == ["resilient-cache-agent"])
     assert ticks.rounds == 3
 
@@ -163,31 +167,31 @@ def test_before_it_goes_to_sleep_for_good_it_rests(agent):
 
 
 @pytest.fixture
-def stuck(monkeypatch) -> tuple[Agent, Clock]:
+def stuck(monkeypatch) -> tuple[BackgroundThread, Clock]:
     """An agent in a process whose threads do not run."""
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     clock = Clock()
-    return Agent(clock), clock
+    return BackgroundThread(clock), clock
 
 
 def test_one_that_was_woken_and_does_not_run_is_stalled(stuck):
-    agent, clock = stuck
-    assert not agent.stalled
-    agent.wake()
+    background, clock = stuck
+    assert not background.cannot_run
+    background.wake()
     clock.forward(STALLED_SECONDS - 0.1)
-    agent.wake()
-    assert not agent.stalled
+    background.wake()
+    assert not background.cannot_run
     clock.forward(0.2)
-    assert agent.stalled
+    assert background.cannot_run
 
 
 def test_a_stalled_one_runs_errands_in_the_callers_thread(stuck):
-    agent, clock = stuck
+    background, clock = stuck
     done: list[str] = []
-    agent.send(lambda: done.append("first"))
+    background.send(lambda: done.append("first"))
     clock.forward(STALLED_SECONDS + 1)
     assert done == []
-    agent.send(lambda: done.append("second"))
+    background.send(lambda: done.append("second"))
     assert done == ["first", "second"]
 
 
@@ -195,31 +199,31 @@ def test_an_interpreter_that_gives_no_thread_is_no_error(monkeypatch):
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    agent = Agent()
+    background = BackgroundThread()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        agent.wake()
-        agent.wake()
+        background.wake()
+        background.wake()
     done: list[int] = []
-    agent.send(lambda: done.append(1))
+    background.send(lambda: done.append(1))
     assert soon(lambda: done == [1])
-    agent.stop()
+    background.stop()
 
 
 # The end
 
 
-def test_stopping_runs_what_is_left_and_waits_no_longer_than_it_must(agent):
+def test_stopping_runs_what_is_left_and_waits_no_longer_than_it_must(background):
     done: list[int] = []
-    agent.send(lambda: done.append(1))
+    background.send(lambda: done.append(1))
     began = time.monotonic()
-    agent.stop()
-    assert time.monotonic() - began < FAREWELL_SECONDS
+    background.stop()
+    assert time.monotonic() - began < STOP_SECONDS
     assert done == [1]
-    assert soon(lambda: agent._thread is None)
+    assert soon(lambda: background._thread is None)
 
 
-def test_stopping_does_not_wait_for_what_hangs(agent):
+def test_stopping_does_not_wait_for_what_hangs(background):
     release = threading.Event()
     started = threading.Event()
 
@@ -227,22 +231,22 @@ def test_stopping_does_not_wait_for_what_hangs(agent):
         started.set()
         release.wait(10)
 
-    agent.send(hang)
+    background.send(hang)
     assert started.wait(5)
     done: list[int] = []
-    agent.send(lambda: done.append(1))
+    background.send(lambda: done.append(1))
     began = time.monotonic()
-    agent.stop()
+    background.stop()
     took = time.monotonic() - began
     release.set()
-    assert took < FAREWELL_SECONDS + 0.2
+    assert took < STOP_SECONDS + 0.2
     assert done == []
 
 
-def test_after_the_end_nothing_is_started(agent):
-    agent.stop()
-    agent.wake()
-    assert agent._thread is None
+def test_after_the_end_nothing_is_started(background):
+    background.stop()
+    background.wake()
+    assert background._thread is None
 
 
 # Processes
@@ -267,19 +271,19 @@ def in_child(check: Callable[[], bool]) -> int:
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_process_begins_with_no_thread_and_no_errands():
-    real = agent_module.agent
+    real = agent_module.background
     real.send(lambda: None)
     with real._running:
-        real._errands.append(lambda: None)
-        checked = in_child(lambda: real._thread is None and not real._errands and not real.stalled)
-    real._errands.clear()
+        real._tasks.append(lambda: None)
+        checked = in_child(lambda: real._thread is None and not real._tasks and not real.cannot_run)
+    real._tasks.clear()
     assert checked == 0
 
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_process_starts_its_own_when_it_has_something_to_do():
-    real = agent_module.agent
+    real = agent_module.background
     real.wake()
 
     def works() -> bool:

@@ -16,7 +16,7 @@ from django.test import override_settings
 
 from django_resilient_cache import deadline
 from django_resilient_cache.chain import single_flight as flight_module
-from django_resilient_cache.chain.single_flight import Flight, Flights
+from django_resilient_cache.chain.single_flight import Flight, SingleFlight
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.entries import FAULTY, MEMORY, chain
@@ -361,7 +361,7 @@ def test_without_the_authority_the_value_is_kept_above(cache: BaseCache) -> None
 
 
 def test_a_value_that_cannot_be_copied_is_computed_by_each() -> None:
-    flights = Flights()
+    flights = SingleFlight()
 
     async def main() -> Any:
         go = asyncio.Event()

@@ -291,16 +291,16 @@ def test_retry_after_in_the_other_states(make, clock):
 def test_it_refuses_only_while_it_is_open_and_its_time_is_not_up(make, clock):
     """A forced or half-open breaker is asked for a permit instead."""
     breaker = make(reset_timeout=4.0)
-    assert not breaker.refuses
+    assert not breaker.is_rejecting
     open_it(breaker)
-    assert breaker.refuses
+    assert breaker.is_rejecting
     clock.forward(4.0)
-    assert not breaker.refuses
+    assert not breaker.is_rejecting
     breaker.acquire()
-    assert not breaker.refuses
+    assert not breaker.is_rejecting
     assert breaker.try_acquire() is None
     breaker.force_open()
-    assert not breaker.refuses
+    assert not breaker.is_rejecting
     assert breaker.try_acquire() is None
 
 

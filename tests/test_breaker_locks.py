@@ -84,16 +84,16 @@ def test_a_call_refused_while_open_takes_no_lock(make, clock):
     assert breaker.try_acquire() is None
     clock.forward(3.999)
     assert breaker.try_acquire() is None
-    assert breaker.refuses
+    assert breaker.is_rejecting
     clock.forward(0.001)
     breaker._lock = lock
-    assert not breaker.refuses
+    assert not breaker.is_rejecting
     assert breaker.acquire().trial
 
 
 def test_calls_of_the_closed_time_share_one_permit(make):
     breaker = make()
-    assert breaker.acquire() is breaker.acquire() is breaker.standing
+    assert breaker.acquire() is breaker.acquire() is breaker.shared_permit
 
 
 def test_no_call_and_no_callback_is_made_under_the_lock(make, clock):
@@ -174,7 +174,7 @@ def test_a_signal_handler_that_uses_the_breaker_does_not_hang_its_own_thread(mak
 def test_a_transition_torn_by_an_exception_leaves_a_breaker_that_works(make, clock):
     """Whatever step of a transition an exception from a signal handler hits."""
 
-    steps = ["_calm", "_admit_all", "_retry_after", "_clock"]
+    steps = ["_clear_failures", "_admit_all", "_retry_after", "_clock"]
     for step in steps:
         for start in (to_open, to_half_open):
             breaker = make(max_failures=2, half_open_successes=1, on_change=lambda event: None)

@@ -60,7 +60,7 @@ def test_forced_closed_admits_whatever_fails(make):
     breaker.force_closed()
     fail(breaker, 50)
     for _ in range(50):
-        breaker.acquire().cut_short(1.0, 0.1)
+        breaker.acquire().partial_timeout(1.0, 0.1)
     assert breaker.state is State.FORCED_CLOSED
     assert breaker.call(answers) == "answer"
 

@@ -186,7 +186,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         elif how == "release":
             permit.release()
         else:
-            permit.cut_short(waited, LIMIT)
+            permit.partial_timeout(waited, LIMIT)
         self.model.finish(call, how, waited, self.clock.now)
 
     @rule(times=st.integers(1, 4), how=st.sampled_from(["success", "failure"]))
@@ -216,7 +216,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         assert self.breaker.state is self.model.state
         assert self.breaker.retry_after == self.model.retry_after(self.clock.now)
         assert [(event.old, event.new) for event in self.told] == self.model.told
-        assert (self.breaker.standing is not None) == (
+        assert (self.breaker.shared_permit is not None) == (
             self.model.state in {State.CLOSED, State.FORCED_CLOSED}
         )
 

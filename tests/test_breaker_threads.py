@@ -166,9 +166,9 @@ def test_successful_trials_at_one_moment_close_it_once():
 
 def test_calls_run_side_by_side_in_every_state_that_admits_several():
     """Eight calls meet inside: no lock is held meanwhile."""
-    for prepare in ("closed", "uneasy", "half-open", "forced closed"):
+    for prepare in ("closed", "has_failures", "half-open", "forced closed"):
         breaker = CircuitBreaker("cache", BreakerConfig(max_failures=2))
-        if prepare == "uneasy":
+        if prepare == "has_failures":
             breaker.acquire().failure()
         elif prepare == "half-open":
             breaker = open_breaker(Clock(), half_open_max_calls=8, half_open_successes=8)
@@ -219,7 +219,7 @@ def chaos(breaker: CircuitBreaker, clock: Clock, index: int, rounds: int) -> Non
             elif end < 0.95:
                 permit.release()
             else:
-                permit.cut_short(0.1, 0.2)
+                permit.partial_timeout(0.1, 0.2)
         if dice.random() < 0.02:
             order = dice.choice(
                 [breaker.reset, breaker.force_open, breaker.force_closed, breaker.auto]
@@ -300,7 +300,7 @@ def test_a_success_that_meets_a_failure_resets_the_count_or_comes_before_it():
     in_threads(8, work)
     breaker.acquire().success()
     assert breaker._failures == 0
-    assert not breaker.uneasy
+    assert not breaker.has_failures
     for _ in range(3):
         breaker.acquire().failure()
     assert breaker._failures == 3

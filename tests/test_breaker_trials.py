@@ -157,7 +157,7 @@ def every_end(permit: Permit) -> list[Callable[[], None]]:
         permit.success,
         permit.failure,
         permit.release,
-        lambda: permit.cut_short(100.0, 0.1),
+        lambda: permit.partial_timeout(100.0, 0.1),
     ]
 
 
@@ -166,7 +166,7 @@ def snapshot(breaker: CircuitBreaker) -> tuple[object, ...]:
         breaker.state,
         breaker.retry_after,
         breaker.last_error,
-        breaker.standing,
+        breaker.shared_permit,
         breaker._failures,
         breaker._cut,
         breaker._trial_successes,
@@ -234,9 +234,9 @@ def test_late_failures_and_waits_of_an_earlier_closed_time_do_not_add_to_the_cou
     late = breaker.acquire()
     breaker.reset()
     fail(breaker, 2)
-    breaker.acquire().cut_short(0.2, 0.25)
+    breaker.acquire().partial_timeout(0.2, 0.25)
     late.failure()
-    late.cut_short(0.2, 0.25)
+    late.partial_timeout(0.2, 0.25)
     assert breaker.state is State.CLOSED
 
 

@@ -16,10 +16,10 @@ from tests.breaker_kit import (
 clock, make = breaker_kit.clock, breaker_kit.make
 
 
-def cut_short(permit, clock, waited, limit=0.25, error=None):
+def partial_timeout(permit, clock, waited, limit=0.25, error=None):
     """After having waited so long."""
     clock.forward(waited)
-    permit.cut_short(waited, limit, error)
+    permit.partial_timeout(waited, limit, error)
 
 
 def test_waits_side_by_side_count_once(make, clock):
@@ -29,9 +29,9 @@ def test_waits_side_by_side_count_once(make, clock):
         permits = [breaker.acquire() for _ in range(16)]
         clock.forward(0.0625)
         for permit in permits:
-            permit.cut_short(0.0625, 0.25)
+            permit.partial_timeout(0.0625, 0.25)
     assert breaker.state is State.CLOSED
-    cut_short(breaker.acquire(), clock, 0.0625)
+    partial_timeout(breaker.acquire(), clock, 0.0625)
     assert breaker.state is State.OPEN
 
 
@@ -39,38 +39,38 @@ def test_waits_that_overlap_count_for_as_long_as_anybody_waited(make, clock):
     breaker = make(max_failures=1)
     for waited in (0.0625, 0.125, 0.1875):  # begun at once, ended one after the other
         clock.forward(0.0625)
-        breaker.acquire().cut_short(waited, 0.25)
+        breaker.acquire().partial_timeout(waited, 0.25)
     assert breaker.state is State.CLOSED
-    cut_short(breaker.acquire(), clock, 0.0625)
+    partial_timeout(breaker.acquire(), clock, 0.0625)
     assert breaker.state is State.OPEN
 
 
 def test_waits_cut_short_add_up_to_one_failure(make, clock):
     breaker = make(max_failures=2)
     for _ in range(3):
-        cut_short(breaker.acquire(), clock, 0.0625)
+        partial_timeout(breaker.acquire(), clock, 0.0625)
     assert breaker._failures == 0
-    cut_short(breaker.acquire(), clock, 0.0625)
+    partial_timeout(breaker.acquire(), clock, 0.0625)
     assert breaker._failures == 1
     assert breaker.state is State.CLOSED
     for _ in range(4):
-        cut_short(breaker.acquire(), clock, 0.0625)
+        partial_timeout(breaker.acquire(), clock, 0.0625)
     assert breaker.state is State.OPEN
 
 
 def test_a_success_between_forgets_the_waits(make, clock):
     breaker = make(max_failures=1)
     for _ in range(10):
-        cut_short(breaker.acquire(), clock, 0.2)
+        partial_timeout(breaker.acquire(), clock, 0.2)
         breaker.call(answers)
     assert breaker.state is State.CLOSED
 
 
 def test_failures_and_waits_add_up_side_by_side(make, clock):
     breaker = make(max_failures=3)
-    cut_short(breaker.acquire(), clock, 0.2)
+    partial_timeout(breaker.acquire(), clock, 0.2)
     fail(breaker, 2)
-    cut_short(breaker.acquire(), clock, 0.2, error=Broken("cut"))
+    partial_timeout(breaker.acquire(), clock, 0.2, error=Broken("cut"))
     assert breaker.state is State.OPEN
     assert breaker.last_error == "Broken: cut"
 
@@ -78,11 +78,11 @@ def test_failures_and_waits_add_up_side_by_side(make, clock):
 def test_a_trial_cut_short_gives_its_permit_back_and_adds_up_too(make, clock):
     breaker = make(half_open_max_calls=1)
     open_it(breaker)
-    cut_short(trial_of(breaker, clock), clock, 0.1)
+    partial_timeout(trial_of(breaker, clock), clock, 0.1)
     assert breaker.state is State.HALF_OPEN
-    cut_short(breaker.acquire(), clock, 0.1)
+    partial_timeout(breaker.acquire(), clock, 0.1)
     assert breaker.state is State.HALF_OPEN
-    cut_short(breaker.acquire(), clock, 0.1)
+    partial_timeout(breaker.acquire(), clock, 0.1)
     assert breaker.state is State.OPEN
     assert breaker.retry_after == 8.0
 
@@ -92,17 +92,17 @@ def test_a_successful_trial_forgets_the_waits(make, clock):
     open_it(breaker)
     make_trial_due(breaker, clock)
     for _ in range(5):
-        cut_short(breaker.acquire(), clock, 0.2)
+        partial_timeout(breaker.acquire(), clock, 0.2)
         breaker.acquire().success()
     assert breaker.state is State.HALF_OPEN
 
 
 def test_waits_do_not_outlive_a_transition(make, clock):
     breaker = make(max_failures=1, half_open_successes=1)
-    cut_short(breaker.acquire(), clock, 0.2)
+    partial_timeout(breaker.acquire(), clock, 0.2)
     open_it(breaker)
-    cut_short(trial_of(breaker, clock), clock, 0.2)
+    partial_timeout(trial_of(breaker, clock), clock, 0.2)
     assert breaker.state is State.HALF_OPEN
     breaker.acquire().success()
-    cut_short(breaker.acquire(), clock, 0.2)
+    partial_timeout(breaker.acquire(), clock, 0.2)
     assert breaker.state is State.CLOSED

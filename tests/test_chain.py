@@ -10,7 +10,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, UNKNOWN, Kind, Outcome
 from django_resilient_cache.chain.chain import Chain, Steps
-from django_resilient_cache.chain.expiry import Position
+from django_resilient_cache.chain.expiry import LayerTraits
 from django_resilient_cache.chain.generations import Generations
 from tests.begun import begun
 
@@ -19,10 +19,10 @@ FAILED = Outcome(Kind.FAILED, error=ConnectionError())
 TIMED_OUT = Outcome(Kind.TIMED_OUT, error=TimeoutError())
 NO_ANSWERS = [REJECTED, FAILED, TIMED_OUT]
 
-MEMORY = Position(direct=True, shared=False, cap=None, default_timeout=300)
-NEAR = Position(direct=True, shared=False, cap=5.0, default_timeout=300)
-REDIS = Position(direct=False, shared=True, cap=None, default_timeout=300)
-DATABASE = Position(direct=True, shared=True, cap=None, default_timeout=300)
+MEMORY = LayerTraits(direct=True, shared=False, cap=None, default_timeout=300)
+NEAR = LayerTraits(direct=True, shared=False, cap=5.0, default_timeout=300)
+REDIS = LayerTraits(direct=False, shared=True, cap=None, default_timeout=300)
+DATABASE = LayerTraits(direct=True, shared=True, cap=None, default_timeout=300)
 
 
 def hit(value: Any, ttl: float | None = UNKNOWN) -> Outcome:
@@ -79,7 +79,7 @@ class Run:
         return found
 
 
-def chain(*positions: Position, generations: Generations | None = None) -> Chain:
+def chain(*positions: LayerTraits, generations: Generations | None = None) -> Chain:
     return Chain(positions, generations or Generations())
 
 
@@ -123,7 +123,7 @@ def test_a_lower_hit_is_written_above_with_what_it_has_left() -> None:
         (REDIS, 0.9, "nothing"),
     ],
 )
-def test_the_lifetime_of_a_copy(position: Position, ttl: float | None, written: Any) -> None:
+def test_the_lifetime_of_a_copy(position: LayerTraits, ttl: float | None, written: Any) -> None:
     """What is left, the layer's own cap, its own TIMEOUT where nobody can tell."""
     answers = {(0, "get"): MISS, (1, "get_with_ttl"): hit("v", ttl)}
     run = Run(chain(position, DATABASE).get("k", 1), answers)
@@ -317,7 +317,7 @@ def test_changes_begin_with_the_authority() -> None:
     ],
 )
 def test_no_layer_outlives_the_one_below(
-    positions: list[Position], timeout: Any, lifetimes: list[Any]
+    positions: list[LayerTraits], timeout: Any, lifetimes: list[Any]
 ) -> None:
     made = chain(*positions)
     for name, args in (("set", ("k", 1, timeout, 1)), ("set_many", ({"k": 1}, timeout, 1))):
@@ -330,8 +330,8 @@ def test_no_layer_outlives_the_one_below(
 
 
 def test_defaults_of_the_layers_do_not_outlive_the_one_below() -> None:
-    short = Position(direct=False, shared=True, cap=None, default_timeout=60)
-    forever = Position(direct=True, shared=False, cap=None, default_timeout=None)
+    short = LayerTraits(direct=False, shared=True, cap=None, default_timeout=60)
+    forever = LayerTraits(direct=True, shared=False, cap=None, default_timeout=None)
     run = Run(chain(forever, short).set("k", 1, DEFAULT_TIMEOUT, 1), {})
     assert run.args(0, "set")[2] == 60
     run = Run(chain(short, forever).set("k", 1, DEFAULT_TIMEOUT, 1), {})

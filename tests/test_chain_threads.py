@@ -87,7 +87,7 @@ def agree(near: BaseCache, far: BaseCache) -> bool:
     return above in ("nothing", far.get("k", "gone"))
 
 
-Job = Callable[[int], object]
+ThreadCall = Callable[[int], object]
 
 
 def _cache() -> BaseCache:
@@ -95,12 +95,12 @@ def _cache() -> BaseCache:
     return cache
 
 
-READS: dict[str, Job] = {
+READS: dict[str, ThreadCall] = {
     "get": lambda n: _cache().get("k"),
     "get_many": lambda n: _cache().get_many(["k", "other"]),
     "get_or_set": lambda n: _cache().get_or_set("k", lambda: f"computed {n}"),
 }
-CHANGES: dict[str, Job] = {
+CHANGES: dict[str, ThreadCall] = {
     "set": lambda n: _cache().set("k", n),
     "set_many": lambda n: _cache().set_many({"k": n, "other": n}),
     "delete": lambda n: _cache().delete("k"),

@@ -17,8 +17,8 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.concurrency.background import agent
-from django_resilient_cache.layer.missed_changes import Ledger
+from django_resilient_cache.concurrency.background import background
+from django_resilient_cache.layer.missed_changes import MissedChanges
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.signals import layer_failed
 from django_resilient_cache.testing import SharedFaults, faults, rehearsal
@@ -69,9 +69,9 @@ def test_it_ends_faults_breakers_and_ledgers(chain: Any) -> None:
 def test_no_repair_that_is_under_way_deletes_anything_afterwards(
     chain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, repairing = threading.Event(), Ledger.repairing
+    begun, repairing = threading.Event(), MissedChanges.repairing
 
-    def slowly(ledger: Ledger, *args: Any) -> Any:
+    def slowly(ledger: MissedChanges, *args: Any) -> Any:
         begun.set()
         found = repairing(ledger, *args)
         time.sleep(0.3)
@@ -81,8 +81,8 @@ def test_no_repair_that_is_under_way_deletes_anything_afterwards(
         chain.set("warm", 1)
         with faults("redis").fail():
             chain.set("k", "missed")
-        monkeypatch.setattr(Ledger, "repairing", slowly)
-        agent.wake()
+        monkeypatch.setattr(MissedChanges, "repairing", slowly)
+        background.wake()
         assert begun.wait(5)
     chain.set("k", "value")
     time.sleep(0.4)

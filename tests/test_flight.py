@@ -16,7 +16,7 @@ from django.test import override_settings
 
 from django_resilient_cache import deadline
 from django_resilient_cache.chain import single_flight as flight_module
-from django_resilient_cache.chain.single_flight import Flights
+from django_resilient_cache.chain.single_flight import SingleFlight
 from django_resilient_cache.layer.registry import registry
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
@@ -73,16 +73,16 @@ class Callers:
         return self.results
 
 
-def run(flights: Flights, key: str, compute: Callable[[], Any], left: Any) -> Any:
+def run(flights: SingleFlight, key: str, compute: Callable[[], Any], left: Any) -> Any:
     return flights.run((("chain",), key, "1"), lambda flight: compute(), left)
 
 
-def waiters(flights: Flights) -> int:
+def waiters(flights: SingleFlight) -> int:
     return sum(flight.waiters for flight in list(flights.under_way.values()))
 
 
 def test_one_computes_and_the_others_wait_for_it() -> None:
-    flights, slow = Flights(), Slow({"a": [1]})
+    flights, slow = SingleFlight(), Slow({"a": [1]})
     callers = Callers(*[lambda: run(flights, "k", slow, unbounded)] * 5)
     assert wait_until(lambda: waiters(flights) == 4)
     slow.go()
@@ -109,7 +109,7 @@ class Registered(dict[Any, Any]):
 
 def test_a_leader_that_ends_counts_whoever_is_just_joining() -> None:
     """Fails without the lock: nobody would be known to wait for the result."""
-    flights, slow = Flights(), Slow()
+    flights, slow = SingleFlight(), Slow()
     flights.under_way = registered = Registered()
     leader = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
@@ -125,7 +125,7 @@ def test_a_leader_that_ends_counts_whoever_is_just_joining() -> None:
 
 
 def test_a_signals_handler_may_use_it_while_the_lock_is_held() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     flights.under_way = registered = Registered()
     registered.happens = lambda: run(flights, "other", flights.outdate, unbounded)
     callers = Callers(lambda: run(flights, "k", lambda: "value", unbounded))
@@ -133,7 +133,7 @@ def test_a_signals_handler_may_use_it_while_the_lock_is_held() -> None:
 
 
 def test_other_keys_do_not_wait() -> None:
-    flights, slow = Flights(), Slow()
+    flights, slow = SingleFlight(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     assert run(flights, "other", lambda: 1, unbounded) == 1
@@ -142,7 +142,7 @@ def test_other_keys_do_not_wait() -> None:
 
 
 def test_a_waiter_leaves_at_its_own_deadline_and_computes_itself() -> None:
-    flights, slow = Flights(), Slow()
+    flights, slow = SingleFlight(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     began = time.monotonic()
@@ -155,7 +155,7 @@ def test_a_waiter_leaves_at_its_own_deadline_and_computes_itself() -> None:
 
 def test_nobody_waits_for_one_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flight_module, "_LONGEST_WAIT", 0.2)
-    flights, slow = Flights(), Slow()
+    flights, slow = SingleFlight(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     began = time.monotonic()
@@ -169,7 +169,7 @@ def test_nobody_waits_for_one_that_takes_long(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_who_comes_after_a_change_does_not_wait_for_what_began_before() -> None:
-    flights, slow = Flights(), Slow("old")
+    flights, slow = SingleFlight(), Slow("old")
     leader = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     flights.outdate(["other"], "1")
@@ -193,7 +193,7 @@ class Interrupts:
 
 
 def test_an_alarm_while_the_result_is_copied_reaches_the_leader() -> None:
-    flights, slow = Flights(), Slow(Interrupts())
+    flights, slow = SingleFlight(), Slow(Interrupts())
     leader = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     others = Callers(lambda: run(flights, "k", lambda: "own", unbounded))
@@ -205,7 +205,7 @@ def test_an_alarm_while_the_result_is_copied_reaches_the_leader() -> None:
 
 @pytest.mark.parametrize("error", [LookupError("leader"), KeyboardInterrupt()], ids=repr)
 def test_waiters_do_not_inherit_the_leaders_error(error: BaseException) -> None:
-    flights, slow = Flights(), Slow(error)
+    flights, slow = SingleFlight(), Slow(error)
     leader = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     others = Callers(*[lambda: run(flights, "k", lambda: "own", unbounded)] * 3)
@@ -217,7 +217,7 @@ def test_waiters_do_not_inherit_the_leaders_error(error: BaseException) -> None:
 
 
 def test_a_value_that_cannot_be_copied_is_computed_by_each() -> None:
-    flights, slow = Flights(), Slow(threading.Lock())
+    flights, slow = SingleFlight(), Slow(threading.Lock())
     leader = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     others = Callers(lambda: run(flights, "k", lambda: "own", unbounded))
@@ -228,7 +228,7 @@ def test_a_value_that_cannot_be_copied_is_computed_by_each() -> None:
 
 
 def test_computations_that_need_each_others_keys_do_not_deadlock() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     both = threading.Barrier(2, timeout=PATIENCE)
 
     def compute(mine: str, other: str) -> str:
@@ -243,13 +243,13 @@ def test_computations_that_need_each_others_keys_do_not_deadlock() -> None:
 
 
 def test_a_computation_that_asks_for_its_own_key_does_not_deadlock() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     result = run(flights, "k", lambda: run(flights, "k", lambda: "inner", unbounded), unbounded)
     assert result == "inner"
 
 
 def test_a_fork_forgets_the_parents_flights() -> None:
-    flights, slow = Flights(), Slow()
+    flights, slow = SingleFlight(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
     flights.after_fork()

@@ -25,7 +25,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import override_settings
 
 from django_resilient_cache import State
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
@@ -109,8 +109,8 @@ class Hanging(LocMemCache):
 
 @pytest.fixture(autouse=True)
 def _no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("wake", "attend", "send"):
-        monkeypatch.setattr(agent, name, lambda *args: None)
+    for name in ("wake", "ensure_running", "send"):
+        monkeypatch.setattr(background, name, lambda *args: None)
 
 
 #: Backend, strategy and limit: shorter and longer than redis-py's own time-out of 5 s.
@@ -192,7 +192,7 @@ def test_a_handlers_exception_reaches_the_caller_and_blames_nobody(
     assert time.monotonic() - start < 5
     assert (layer.failures, layer.timeouts) == (0, 0)
     assert layer.breaker.state is State.CLOSED
-    assert not layer.breaker.uneasy
+    assert not layer.breaker.has_failures
     hang(False)
     assert len(layer.ledger) == NOTED.get(name, 0)
     assert layer.ledger.suspect is (name == "clear")

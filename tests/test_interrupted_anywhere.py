@@ -22,7 +22,7 @@ from django.test import override_settings
 import django_resilient_cache
 from django_resilient_cache import State
 from django_resilient_cache.chain import generations, single_flight
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
@@ -114,8 +114,8 @@ class Far(LocMemCache):
 
 @pytest.fixture(params=["in place", "thread"])
 def cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaseCache]:
-    for name in ("wake", "attend", "send"):
-        monkeypatch.setattr(agent, name, lambda *args: None)
+    for name in ("wake", "ensure_running", "send"):
+        monkeypatch.setattr(background, name, lambda *args: None)
     settings = {
         "default": chain("near", "far"),
         "near": {"BACKEND": MEMORY, "LOCATION": "near", "TIMEOUT": 1000},

@@ -16,7 +16,7 @@ from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.telemetry import QUIET_SECONDS
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace, never
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, never
 from tests.clock import Clock
 
 pytestmark = pytest.mark.usefixtures("still_agent")
@@ -48,7 +48,7 @@ class FakeLimit:
             raise self.result
         return self.result
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         self.turned_away += 1
 
     def after_fork(self) -> None:
@@ -144,7 +144,7 @@ def test_a_call_has_the_layers_limit_or_what_is_left_of_the_callers() -> None:
 
 def test_a_time_out_is_a_failure() -> None:
     bench = Bench()
-    outcome = bench.call(Expired(LIMIT))
+    outcome = bench.call(TimedOut(LIMIT))
     assert outcome.kind is Kind.TIMED_OUT
     assert isinstance(outcome.error, OperationTimeout)
     assert "0.1 s" in str(outcome.error)
@@ -156,17 +156,17 @@ def test_a_process_short_of_time_blames_nobody_at_once() -> None:
     """What the other side was given adds up, and is forgotten at the first answer."""
     bench = Bench()
     for _ in range(20):
-        bench.call(Expired(0.0))
+        bench.call(TimedOut(0.0))
     assert bench.failures_in_a_row == 0
     bench = Bench()
     for _ in range(10):
-        bench.call(Expired(0.04))
-        bench.call(Expired(0.04))
+        bench.call(TimedOut(0.04))
+        bench.call(TimedOut(0.04))
         bench.call(MISS)
     assert bench.failures_in_a_row == 0
     bench = Bench()
     for _ in range(3):
-        bench.call(Expired(0.04))
+        bench.call(TimedOut(0.04))
     assert bench.failures_in_a_row == 1
 
 
@@ -174,12 +174,12 @@ def test_the_callers_shorter_deadline_blames_nobody_at_once() -> None:
     bench = Bench()
     with deadline(0.05):
         for _ in range(2):
-            assert bench.call(Expired(0.03)).kind is Kind.TIMED_OUT
+            assert bench.call(TimedOut(0.03)).kind is Kind.TIMED_OUT
         assert bench.layer.timeouts == 2
     assert bench.failures_in_a_row == 0
     bench = Bench()
     with deadline(0.09):
-        bench.call(Expired(0.09))
+        bench.call(TimedOut(0.09))
     assert bench.failures_in_a_row == 0, "however much of the limit that was"
 
 
@@ -188,7 +188,7 @@ def test_but_short_deadlines_add_up() -> None:
     bench = Bench()
     with deadline(0.05):
         for _ in range(12):
-            bench.call(Expired(0.034))
+            bench.call(TimedOut(0.034))
     assert bench.layer.breaker.state is State.OPEN
 
 
@@ -205,7 +205,7 @@ def test_without_a_limit_of_its_own_a_cut_call_blames_nobody() -> None:
     bench = Bench(seconds=None)
     with deadline(0.05):
         for _ in range(10):
-            assert bench.call(Expired(0.05)).kind is Kind.TIMED_OUT
+            assert bench.call(TimedOut(0.05)).kind is Kind.TIMED_OUT
     assert bench.failures_in_a_row == 0
 
 
@@ -213,7 +213,7 @@ def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     bench = Bench()
     assert not bench.limit.refused()
     bench.limit.meanwhile = bench.layer.breaker.force_open
-    assert bench.call(NoPlace()) is REJECTED
+    assert bench.call(BulkheadFull()) is REJECTED
     assert bench.limit.refused()
     assert (bench.layer.rejected, bench.layer.timeouts) == (1, 0)
 
@@ -241,7 +241,7 @@ def test_no_place_counts_for_as_long_as_calls_that_hang_hold_all(
 ) -> None:
     bench = Bench(seconds=0.1)
     for given in withheld:
-        assert bench.call(NoPlace(given)).kind is Kind.TIMED_OUT
+        assert bench.call(BulkheadFull(given)).kind is Kind.TIMED_OUT
     assert bench.failures_in_a_row == failures
 
 
@@ -263,7 +263,7 @@ def test_a_change_that_was_never_made_is_missed_only_where_it_should_have_been(
     """A backfill that found no place has written nothing: the layer goes on being read."""
     settings.CACHES = {**settings.CACHES, "redis": settings.CACHES["default"]}
     bench = Bench()
-    bench.limit.result = NoPlace()
+    bench.limit.result = BulkheadFull()
     with deadline(10.0 if why == "no place" else 0.0):
         assert bench.layer.execute(None, operation, args).kind is Kind.TIMED_OUT
     assert len(bench.layer.ledger) == missed
@@ -273,12 +273,12 @@ def test_a_change_that_was_never_made_is_missed_only_where_it_should_have_been(
 def test_no_place_is_no_failure_but_of_a_trial() -> None:
     bench = Bench()
     for _ in range(10):
-        assert bench.call(NoPlace()).kind is Kind.TIMED_OUT
+        assert bench.call(BulkheadFull()).kind is Kind.TIMED_OUT
     assert bench.layer.breaker.state is State.CLOSED
     assert bench.failures_in_a_row == 0
     assert bench.layer.breaker.state is State.OPEN
     bench.clock.forward(10)
-    assert bench.call(NoPlace()).kind is Kind.TIMED_OUT
+    assert bench.call(BulkheadFull()).kind is Kind.TIMED_OUT
     assert bench.limit.trials[-1] is True
     assert bench.layer.breaker.state is State.OPEN, "the trial failed"
     bench.clock.forward(30)
@@ -302,8 +302,8 @@ def test_a_trial_gives_its_permit_back_however_it_ends(end: BaseException) -> No
     assert bench.layer.breaker.state is State.CLOSED
 
 
-@pytest.mark.parametrize("spent", [Expired(0.01), None], ids=["cut short", "nothing left"])
-def test_a_trial_cut_short_by_its_caller_gives_its_permit_back(spent: Expired | None) -> None:
+@pytest.mark.parametrize("spent", [TimedOut(0.01), None], ids=["cut short", "nothing left"])
+def test_a_trial_cut_short_by_its_caller_gives_its_permit_back(spent: TimedOut | None) -> None:
     bench = Bench()
     for _ in range(3):
         bench.call(ConnectionError())

@@ -16,7 +16,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django_resilient_cache import State, deadline
 from django_resilient_cache.adapters import operations, remaining_ttl
 from django_resilient_cache.adapters.outcome import Kind, Outcome
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.layer import PATIENCE, REPAIR_BATCH, REPAIR_IN_PASSING, Layer
 from django_resilient_cache.testing import faults
 from tests.stage import TIMEOUT, Interrupted, Stage, WholeSeconds, staged
@@ -820,7 +820,7 @@ def test_a_clear_that_the_layer_does_not_have_does_not_make_it_suspect_for_ever(
 
 def test_a_call_repairs_a_few_where_the_agent_cannot(stage, monkeypatch):
     miss(stage, *[f"key{n}" for n in range(3 * REPAIR_IN_PASSING)])
-    monkeypatch.setattr(type(agent), "stalled", True)
+    monkeypatch.setattr(type(background), "cannot_run", True)
     stage.cache.get("anything")
     assert len(stage.layer("authority").ledger) == 2 * REPAIR_IN_PASSING
     stage.cache.get("anything")
@@ -831,7 +831,7 @@ def test_a_call_repairs_a_few_where_the_agent_cannot(stage, monkeypatch):
 def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkeypatch):
     stage.cache.set("b", "old")
     miss(stage, "a")
-    monkeypatch.setattr(type(agent), "stalled", True)
+    monkeypatch.setattr(type(background), "cannot_run", True)
     stage.interrupt("authority")
     with pytest.raises(Interrupted):
         stage.cache.delete("b")
@@ -842,7 +842,7 @@ def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkey
 def test_a_caller_that_is_ended_waits_for_no_repair(stage, monkeypatch):
     stage.cache.set("b", "old")
     miss(stage, "a")
-    monkeypatch.setattr(type(agent), "stalled", True)
+    monkeypatch.setattr(type(background), "cannot_run", True)
     stage.interrupt("authority")
     noted = stage.layer("authority").execute(
         None, operations.missed, (operations.delete, ("b", stage.cache.version))
@@ -855,7 +855,7 @@ def test_a_caller_that_is_ended_waits_for_no_repair(stage, monkeypatch):
 def test_nor_does_it_leave_a_copy_above_for_one(monkeypatch):
     with staged("memory", "upper", "authority") as stage:
         stage.cache.set("a", "old")
-        monkeypatch.setattr(type(agent), "stalled", True)
+        monkeypatch.setattr(type(background), "cannot_run", True)
         stage.interrupt("upper")
         with pytest.raises(Interrupted):
             stage.cache.clear()
@@ -864,9 +864,9 @@ def test_nor_does_it_leave_a_copy_above_for_one(monkeypatch):
 
 def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
     miss(stage, "a")
-    agent.attend.reset_mock()  # type: ignore[attr-defined]  # a mock
+    background.ensure_running.reset_mock()  # type: ignore[attr-defined]  # a mock
     stage.cache.get("a")
-    agent.attend.assert_called()  # type: ignore[attr-defined]  # a mock
+    background.ensure_running.assert_called()  # type: ignore[attr-defined]  # a mock
 
 
 # What the agent is woken for
@@ -874,18 +874,18 @@ def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
 
 def test_the_agent_is_woken_by_the_first_note_and_not_by_each(stage):
     stage.layer("authority").breaker.force_open()
-    agent.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
+    background.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
     for n in range(10):
         stage.cache.delete(f"key{n}")
-    assert agent.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
+    assert background.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
 
 
 def test_the_agent_is_woken_when_a_late_call_has_landed(stage):
     stage.abandon("authority")
     stage.cache.delete("a")
-    agent.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
+    background.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
     stage.late.popleft().land()
-    assert agent.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
+    assert background.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
 
 
 # What it says

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
-from django_resilient_cache.layer.missed_changes import CAPACITY, Ledger
+from django_resilient_cache.layer.missed_changes import CAPACITY, MissedChanges
 from tests.clock import Clock
 
 LIFETIME = 300.0
@@ -21,7 +21,7 @@ class Kit:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.clock = Clock()
         self.lifetime: float | None = LIFETIME
-        self.ledger = Ledger(lambda: self.lifetime, self.clock, capacity)
+        self.ledger = MissedChanges(lambda: self.lifetime, self.clock, capacity)
 
     def note(self, *keys: str, call: object | None = None, unsure: bool = False) -> bool:
         return self.ledger.note(entries(*keys), call, unsure=unsure)
@@ -115,7 +115,7 @@ def test_a_note_ends_when_nothing_older_can_live_in_the_layer(kit):
     assert not kit.held("a")
 
 
-@pytest.mark.parametrize("forget", [Ledger.expire, lambda ledger: ledger.due(10)])
+@pytest.mark.parametrize("forget", [MissedChanges.expire, lambda ledger: ledger.due(10)])
 def test_all_notes_past_their_time_leave_a_trusted_layer(kit, forget):
     kit.note("a", "b")
     kit.clock.forward(LIFETIME)
@@ -214,7 +214,7 @@ def test_what_it_deleted_keeps_no_key_for_longer(kit):
 # Calls that never end
 
 
-@pytest.mark.parametrize("look", [Ledger.expire, lambda ledger: ledger.due(10)])
+@pytest.mark.parametrize("look", [MissedChanges.expire, lambda ledger: ledger.due(10)])
 def test_a_call_that_never_ends_keeps_its_key_no_longer_than_it_could_land(kit, look):
     kit.lifetime = None
     kit.note("a", call="hangs")

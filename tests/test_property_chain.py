@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_resilient_cache import CircuitBreaker, State, deadline
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
 from tests.contract.api import Awaited, at_once
 from tests.property_examples import BACKEND
@@ -88,28 +88,28 @@ class ChainMachine(Process, RuleBasedStateMachine):
         batch=st.sampled_from([100, 1]),
         failures=st.sampled_from([3, 100]),
         eternal=st.booleans(),
-        stalled=st.sampled_from([False, False, False, True]),
+        cannot_run=st.sampled_from([False, False, False, True]),
         long_by=st.sampled_from(WRITES),
     )
     def begin(
         self,
         shape: tuple[str, ...],
         eternal: bool,
-        stalled: bool,
+        cannot_run: bool,
         failures: int,
         long_by: str,
         **more: Any,
     ) -> None:
-        stalled = stalled and not self.awaited  # tasks repair nothing in passing
+        cannot_run = cannot_run and not self.awaited  # tasks repair nothing in passing
         self.long_by = long_by  # nothing else lives for long
         if long_by == "backfill":  # what is written above has an end of its own but there
             shape, more["timeout"] = SHAPES[-1], None
         self.stage = Stage(*shape, behind=WholeSeconds, MAX_FAILURES=failures, **more)
         self.stage.__enter__()
-        self.model = Model(self.stage, eternal=eternal, stalled=stalled)
+        self.model = Model(self.stage, eternal=eternal, cannot_run=cannot_run)
         self.cache = Awaited(self.stage.cache, at_once) if self.awaited else self.stage.cache
         self.other = self.stage.behind(self.stage.authority)
-        self.stalls = mock.patch.object(type(agent), "stalled", stalled)
+        self.stalls = mock.patch.object(type(background), "cannot_run", cannot_run)
         self.stalls.start()
 
     def teardown(self) -> None:
@@ -487,7 +487,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
 
     def repair_before(self, change: str) -> None:
         """Repair what there is; where no agent can run, before a change of something else."""
-        if self.model.stalled:
+        if self.model.cannot_run:
             self.replace(change, ENTRIES[-1], DEFAULT)
         else:
             self.agent_round()
@@ -618,7 +618,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
             breaker.force_open()
         self.stage.clock.forward(self.model.long)
         self.agent_round()
-        if not self.model.stalled:
+        if not self.model.cannot_run:
             self.model.outlasted()
             self.model.check_nothing_withheld()
         for breaker in breakers:

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
 from tests.entries import CHAIN, DATABASE, MEMORY
 
@@ -28,7 +28,9 @@ def cache(request: pytest.FixtureRequest, db: None, settings: Any) -> Iterator[A
         "table": {"BACKEND": DATABASE, "LOCATION": TABLE},
     }
     call_command("createcachetable")
-    with mock.patch.multiple(agent, wake=mock.DEFAULT, attend=mock.DEFAULT, send=mock.DEFAULT):
+    with mock.patch.multiple(
+        background, wake=mock.DEFAULT, ensure_running=mock.DEFAULT, send=mock.DEFAULT
+    ):
         yield caches["default"]
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TABLE {TABLE}")

@@ -13,7 +13,7 @@ from django.core.cache import caches
 from django.dispatch import Signal
 
 from django_resilient_cache import State, breakers
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.signals import breaker_state_changed, layer_failed
 from django_resilient_cache.testing import faults
 from tests import services
@@ -73,7 +73,7 @@ def test_the_first_failure_is_told_and_not_each(cache):
         cache.get("key")
         cache.set("key", 1)
         assert services.wait_until(lambda: len(told) == 1, 5)
-        agent.flush()
+        background.flush()
     assert len(told) == 1
     assert told[0]["operation"] == "get"
     assert str(told[0]["error"]) == "gone"
@@ -119,7 +119,7 @@ def test_the_log_says_once_that_calls_found_no_place(settings, cache, caplog):
     with faults("layer").hang():
         for _ in range(4):
             caches["default"].get("key")
-    agent.flush()
+    background.flush()
     lines = [line.getMessage() for line in caplog.records if "was not made" in line.getMessage()]
     assert lines == [
         "get on 'layer' was not made "

@@ -26,8 +26,8 @@ from django.test import override_settings
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.timeouts.threads import worker
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.threads.worker import Job, Worker
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
+from django_resilient_cache.timeouts.threads.worker import ThreadCall, Worker
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests.entries import DATABASE, chain
 from tests.services import wait_until
 
@@ -110,7 +110,7 @@ def _no_threads_left(hang: Hang) -> Iterator[None]:
 def abandon(limit: ThreadLimit, hang: Hang, times: int = 1) -> None:
     for _ in range(times):
         started = hang.started
-        with pytest.raises(Expired):
+        with pytest.raises(TimedOut):
             call(limit, hang, budget=SHORT)
         assert wait_until(lambda: hang.started > started)  # noqa: B023  # called in this round
 
@@ -144,7 +144,7 @@ def test_the_callers_context_stays_with_the_caller(limit: ThreadLimit) -> None:
 
 def test_a_call_is_cut_at_the_end_of_its_budget(limit: ThreadLimit, hang: Hang) -> None:
     began = time.monotonic()
-    with pytest.raises(Expired) as caught:
+    with pytest.raises(TimedOut) as caught:
         call(limit, hang, budget=SHORT)
     assert time.monotonic() - began < 5
     assert 0 <= caught.value.given <= SHORT
@@ -156,7 +156,7 @@ def test_threads_are_bounded_and_an_abandoned_call_keeps_its_place(
     abandon(limit, hang, 3)
     assert len(own_threads()) == 3
     for _ in range(5):
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             call(limit, hang, budget=SHORT)
     assert hang.started == 3, "nobody else was let in"
     hang.release()
@@ -170,7 +170,7 @@ def test_who_finds_no_place_for_calls_that_hang_knows_for_how_long_they_did(
     """Else a layer that hangs, in a process too busy to blame it, would cost every call its limit."""
 
     def given() -> float:
-        with pytest.raises(NoPlace) as caught:
+        with pytest.raises(BulkheadFull) as caught:
             call(limit, hang, budget=0.1)
         return caught.value.given
 
@@ -186,7 +186,7 @@ def test_calls_that_others_still_wait_for_are_no_hung_ones(limit: ThreadLimit, h
     for thread in waiting:
         thread.start()
     assert wait_until(lambda: hang.started == 3)
-    with pytest.raises(NoPlace) as caught:
+    with pytest.raises(BulkheadFull) as caught:
         call(limit, hang, budget=SHORT)
     assert caught.value.given == 0
     hang.release()
@@ -212,7 +212,7 @@ def test_the_wait_for_a_place_is_not_the_layers(limit: ThreadLimit, hang: Hang) 
     abandon(limit, hang, 3)
     threading.Timer(0.15, hang.release).start()
     try:
-        with pytest.raises(Expired) as caught:
+        with pytest.raises(TimedOut) as caught:
             call(limit, other, budget=0.25)
     finally:
         other.release()
@@ -222,7 +222,7 @@ def test_the_wait_for_a_place_is_not_the_layers(limit: ThreadLimit, hang: Hang) 
 def test_a_trial_does_not_wait_for_a_place(limit: ThreadLimit, hang: Hang) -> None:
     abandon(limit, hang, 3)
     began = time.monotonic()
-    with pytest.raises(NoPlace):
+    with pytest.raises(BulkheadFull):
         limit.call(hang, (), LONG, trial=True)
     assert time.monotonic() - began < LONG / 2
 
@@ -251,12 +251,12 @@ def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
     turned_away: list[bool] = []
 
     def wait() -> None:
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             call(limit, hang)
         turned_away.append(True)
 
     async def await_() -> None:
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             await limit.acall(hang, (), LONG, trial=False)
         turned_away.append(True)
 
@@ -269,7 +269,7 @@ def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
     assert wait_until(lambda: limit._waiting == 1 and len(limit._tasks._waiting) == 1)
     limit.refused = lambda: True
     if when == "at once":
-        limit.turn_away()
+        limit.reject_waiting()
     else:
         hang.release()
     for thread in waiting:
@@ -284,10 +284,10 @@ def test_who_waits_for_a_place_is_turned_away_once_the_layer_is_refused(
 def test_a_layer_that_is_slow_withholds_nothing(limit: ThreadLimit, hang: Hang) -> None:
     """All places hang before and after, but others than before: it does answer."""
     abandon(limit, hang, 3)
-    found: list[NoPlace] = []
+    found: list[BulkheadFull] = []
 
     def wait() -> None:
-        with pytest.raises(NoPlace) as caught:
+        with pytest.raises(BulkheadFull) as caught:
             call(limit, hang, budget=10 * SHORT)
         found.append(caught.value)
 
@@ -298,7 +298,7 @@ def test_a_layer_that_is_slow_withholds_nothing(limit: ThreadLimit, hang: Hang) 
         limit._came_back += 1
     waiting.join(LONG)
     assert found[0].given == 0.0
-    with pytest.raises(NoPlace, match="calls that hang hold all places") as caught:
+    with pytest.raises(BulkheadFull, match="calls that hang hold all places") as caught:
         call(limit, hang, budget=SHORT)
     assert caught.value.given > 0.0
 
@@ -315,7 +315,7 @@ def test_a_place_that_is_free_when_the_time_is_over_is_given_back(
         return limit._free_worker()
 
     monkeypatch.setattr(limit, "_wait_for_place", too_late)
-    with pytest.raises(NoPlace):
+    with pytest.raises(BulkheadFull):
         call(limit, hang, budget=SHORT)
     assert len(limit._idle) == 3
     assert hang.started == 3
@@ -330,7 +330,7 @@ def test_where_no_thread_can_be_started_there_is_no_place(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuses)
         for _ in range(10):
-            with pytest.raises(NoPlace, match="can't start new thread"):
+            with pytest.raises(BulkheadFull, match="can't start new thread"):
                 call(limit, lambda raw: "answer")
     assert call(limit, lambda raw: "answer") == "answer"
 
@@ -379,7 +379,7 @@ def test_a_starved_process_gave_the_other_side_less(hang: Hang) -> None:
         started = hang.started
 
         def caller(limit: ThreadLimit = limit) -> Any:
-            with pytest.raises(Expired) as caught:
+            with pytest.raises(TimedOut) as caught:
                 call(limit, hang, budget=SHORT)
             return caught.value.given
 
@@ -391,7 +391,7 @@ def test_a_starved_process_gave_the_other_side_less(hang: Hang) -> None:
 
 
 def test_a_call_that_never_began_blames_nobody(limit: ThreadLimit) -> None:
-    job = Job(lambda raw: None, ())
+    job = ThreadCall(lambda raw: None, ())
     assert limit._given(job, asked=100.0, left=5.0) == 0.0
 
 
@@ -447,16 +447,16 @@ def _raise_lookup(raw: BaseCache, *args: Any) -> None:
 def test_memory_stays_flat(limit: ThreadLimit, hang: Hang) -> None:
     abandon(limit, hang, 3)
     for _ in range(300):
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             limit.call(hang, (), LONG, trial=True)
     gc.collect()
-    assert sum(type(each) is Job for each in gc.get_objects()) <= 3
+    assert sum(type(each) is ThreadCall for each in gc.get_objects()) <= 3
     hang.release()
     for number in range(300):
         call(limit, lambda raw, each: each, number)
     del number
     gc.collect()
-    assert wait_until(lambda: not any(type(each) is Job for each in gc.get_objects()))
+    assert wait_until(lambda: not any(type(each) is ThreadCall for each in gc.get_objects()))
     assert len(own_threads()) <= 3
 
 

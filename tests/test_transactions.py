@@ -13,7 +13,7 @@ from django.db import DatabaseError, connections, transaction
 from django.test import override_settings
 
 from django_resilient_cache import State
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
 from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, MEMORY, chain
@@ -233,7 +233,7 @@ def test_a_rollback_brings_back_what_was_missed_and_no_reader_sees_it(
 @pytest.fixture
 def _no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that runs no threads: callers repair, in their own transactions."""
-    monkeypatch.setattr(type(agent), "stalled", True)
+    monkeypatch.setattr(type(background), "cannot_run", True)
 
 
 @pytest.mark.parametrize("name", ["set", "delete_many", "clear"])

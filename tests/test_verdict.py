@@ -14,7 +14,7 @@ from django.core.cache.backends.base import InvalidCacheKey
 from django.db import OperationalError, connection, transaction
 from django.test import override_settings
 
-from django_resilient_cache.adapters.error_classification import Verdict, judge
+from django_resilient_cache.adapters.error_classification import ErrorClass, classify
 from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import all_warnings, attempt
@@ -201,9 +201,9 @@ def test_a_pipelines_error_is_told_by_the_answer_not_by_its_key() -> None:
     redis = pytest.importorskip("redis")
     text = "Command # 1 (SET wrongtype caused error: wrongtype) of pipeline caused error: {}"
     error = redis.exceptions.ResponseError(text.format("OOM command not allowed"))
-    assert judge(error, "set_many") is Verdict.FAILED
+    assert classify(error, "set_many") is ErrorClass.LAYER_FAILURE
     error = redis.exceptions.ResponseError(text.format("WRONGTYPE Operation against"))
-    assert judge(error, "set_many") is Verdict.ANSWERED
+    assert classify(error, "set_many") is ErrorClass.SERVER_REPLY
 
 
 # Memcached
@@ -320,33 +320,33 @@ class Raises(BaseCache):
 @pytest.mark.parametrize(
     ("error", "operation", "verdict"),
     [
-        (ConnectionError(), "get", Verdict.FAILED),
-        (TimeoutError(), "set", Verdict.FAILED),
-        (OSError(), "get", Verdict.FAILED),
-        (TypeError(), "get", Verdict.FAILED),
-        (AttributeError(), "set", Verdict.FAILED),
-        (ValueError(), "get", Verdict.FAILED),
-        (OperationalError(), "get", Verdict.FAILED),
-        (ValueError(), "incr", Verdict.ANSWERED),
-        (ValueError(), "decr", Verdict.ANSWERED),
-        (ConnectionError(), "incr", Verdict.FAILED),
-        (UnicodeDecodeError("utf-8", b"", 0, 1, ""), "incr", Verdict.FAILED),
-        (InvalidCacheKey(), "get", Verdict.OWN),
-        (NotImplementedError(), "touch", Verdict.OWN),
-        (pickle.PicklingError(), "set", Verdict.OWN),
-        (pickle.UnpicklingError(), "get", Verdict.UNREADABLE),
-        (UnicodeEncodeError("utf-8", "", 0, 1, ""), "get", Verdict.OWN),
+        (ConnectionError(), "get", ErrorClass.LAYER_FAILURE),
+        (TimeoutError(), "set", ErrorClass.LAYER_FAILURE),
+        (OSError(), "get", ErrorClass.LAYER_FAILURE),
+        (TypeError(), "get", ErrorClass.LAYER_FAILURE),
+        (AttributeError(), "set", ErrorClass.LAYER_FAILURE),
+        (ValueError(), "get", ErrorClass.LAYER_FAILURE),
+        (OperationalError(), "get", ErrorClass.LAYER_FAILURE),
+        (ValueError(), "incr", ErrorClass.SERVER_REPLY),
+        (ValueError(), "decr", ErrorClass.SERVER_REPLY),
+        (ConnectionError(), "incr", ErrorClass.LAYER_FAILURE),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, ""), "incr", ErrorClass.LAYER_FAILURE),
+        (InvalidCacheKey(), "get", ErrorClass.CALLER_ERROR),
+        (NotImplementedError(), "touch", ErrorClass.CALLER_ERROR),
+        (pickle.PicklingError(), "set", ErrorClass.CALLER_ERROR),
+        (pickle.UnpicklingError(), "get", ErrorClass.UNDECODABLE),
+        (UnicodeEncodeError("utf-8", "", 0, 1, ""), "get", ErrorClass.CALLER_ERROR),
     ],
     ids=lambda value: getattr(value, "name", type(value).__name__),
 )
 def test_a_backend_that_nothing_is_known_of(
-    error: Exception, operation: str, verdict: Verdict
+    error: Exception, operation: str, verdict: ErrorClass
 ) -> None:
     backend = Raises("", {})
     backend.error = error
     with pytest.raises(type(error)) as caught:
         getattr(backend, "incr" if operation == "decr" else operation)("k")
-    assert judge(caught.value, operation) is verdict
+    assert classify(caught.value, operation) is verdict
 
 
 def test_key_functions_are_the_callers() -> None:

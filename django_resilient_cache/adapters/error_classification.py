@@ -19,14 +19,14 @@ from django.db.transaction import TransactionManagementError
 from django_resilient_cache.concurrency.interruption import interrupts
 
 
-class Verdict(Enum):
+class ErrorClass(Enum):
     """What an exception that came out of a layer means."""
 
-    OWN = "the caller's own mistake: passed on, says nothing about the layer"
-    ANSWERED = "an answer in the form of an exception: passed on, the layer is well"
-    UNREADABLE = "the entry is there but cannot be read back: a miss of this layer"
+    CALLER_ERROR = "the caller's own mistake: passed on, says nothing about the layer"
+    SERVER_REPLY = "an answer in the form of an exception: passed on, the layer is well"
+    UNDECODABLE = "the entry is there but cannot be read back: a miss of this layer"
     INTERRUPTED = "meant for the caller, from outside: passed on, says nothing about the layer"
-    FAILED = "the layer failed"
+    LAYER_FAILURE = "the layer failed"
 
 
 #: Answers of a server that are about the caller's request, not about the server.
@@ -43,20 +43,20 @@ _ABOUT_THE_REQUEST = (
 )
 #: Errors by which a client passes on what the server answered, or refuses to send: (package,
 #: class) -> what they mean; None: the text tells.
-_ANSWERS: dict[tuple[str, str], Verdict | None] = {
-    ("redis", "DataError"): Verdict.OWN,
+_ANSWERS: dict[tuple[str, str], ErrorClass | None] = {
+    ("redis", "DataError"): ErrorClass.CALLER_ERROR,
     ("redis", "ResponseError"): None,
-    ("valkey", "DataError"): Verdict.OWN,
+    ("valkey", "DataError"): ErrorClass.CALLER_ERROR,
     ("valkey", "ResponseError"): None,
-    ("pymemcache", "MemcacheIllegalInputError"): Verdict.OWN,
-    ("pymemcache", "MemcacheUnknownCommandError"): Verdict.FAILED,
-    ("pymemcache", "MemcacheClientError"): Verdict.ANSWERED,
+    ("pymemcache", "MemcacheIllegalInputError"): ErrorClass.CALLER_ERROR,
+    ("pymemcache", "MemcacheUnknownCommandError"): ErrorClass.LAYER_FAILURE,
+    ("pymemcache", "MemcacheClientError"): ErrorClass.SERVER_REPLY,
     ("pymemcache", "MemcacheServerError"): None,
-    ("pylibmc", "BadKeyProvided"): Verdict.OWN,
-    ("pylibmc", "ClientError"): Verdict.ANSWERED,
-    ("pylibmc", "NotFound"): Verdict.ANSWERED,
-    ("pylibmc", "TooBig"): Verdict.ANSWERED,
-    ("pylibmc", "Error"): Verdict.FAILED,
+    ("pylibmc", "BadKeyProvided"): ErrorClass.CALLER_ERROR,
+    ("pylibmc", "ClientError"): ErrorClass.SERVER_REPLY,
+    ("pylibmc", "NotFound"): ErrorClass.SERVER_REPLY,
+    ("pylibmc", "TooBig"): ErrorClass.SERVER_REPLY,
+    ("pylibmc", "Error"): ErrorClass.LAYER_FAILURE,
 }
 _KEYS = frozenset(
     {
@@ -106,16 +106,16 @@ _MISTAKES = (TypeError, ValueError, OverflowError)
 Frames = list[tuple[str, str]]
 
 
-def judge(error: Exception, operation: str) -> Verdict:
+def classify(error: Exception, operation: str) -> ErrorClass:
     """Tell whose fault `error` is; `operation` is the name of what was asked of the layer."""
     if interrupts(error):
-        return Verdict.INTERRUPTED
+        return ErrorClass.INTERRUPTED
     if isinstance(error, NotImplementedError | InvalidCacheKey | TransactionManagementError):
-        return Verdict.OWN
+        return ErrorClass.CALLER_ERROR
     if isinstance(error, DataError):
-        return Verdict.OWN
+        return ErrorClass.CALLER_ERROR
     if isinstance(error, DatabaseError):
-        return Verdict.FAILED
+        return ErrorClass.LAYER_FAILURE
     frames = _frames(error)
     return (
         _judge_answer(error)
@@ -132,7 +132,7 @@ def _frames(error: Exception) -> Frames:
     return [frame for frame in frames if not frame[0].startswith("django_resilient_cache.")]
 
 
-def _judge_answer(error: Exception) -> Verdict | None:
+def _judge_answer(error: Exception) -> ErrorClass | None:
     for base in type(error).__mro__:
         kind = (base.__module__.partition(".")[0], base.__name__)
         if kind in _ANSWERS:
@@ -140,22 +140,26 @@ def _judge_answer(error: Exception) -> Verdict | None:
     return None
 
 
-def _judge_text(text: str) -> Verdict:
+def _judge_text(text: str) -> ErrorClass:
     text = text.rpartition("caused error: ")[2]  # a pipeline names the command, key and all, first
     about_the_request = any(part in text for part in _ABOUT_THE_REQUEST)
-    return Verdict.ANSWERED if about_the_request else Verdict.FAILED
+    return ErrorClass.SERVER_REPLY if about_the_request else ErrorClass.LAYER_FAILURE
 
 
-def _judge_frames(frames: Frames, error: Exception, operation: str) -> Verdict | None:
+def _judge_frames(frames: Frames, error: Exception, operation: str) -> ErrorClass | None:
     for depth, (module, function) in enumerate(frames):
         root = module.partition(".")[0]
         if root in _CLIENTS - _SERIALISING:
             # A text that has no bytes can only be the caller's.
-            return Verdict.OWN if isinstance(error, UnicodeEncodeError) else Verdict.FAILED
+            return (
+                ErrorClass.CALLER_ERROR
+                if isinstance(error, UnicodeEncodeError)
+                else ErrorClass.LAYER_FAILURE
+            )
         if function in _KEYS or function in _ENCODERS:
-            return Verdict.OWN
+            return ErrorClass.CALLER_ERROR
         if function in _DECODERS:
-            return Verdict.UNREADABLE
+            return ErrorClass.UNDECODABLE
         if module in _LOCAL:
             verdict = _judge_in_local(frames[depth:], error, operation)
             if verdict is not None:
@@ -163,46 +167,46 @@ def _judge_frames(frames: Frames, error: Exception, operation: str) -> Verdict |
     return None
 
 
-def _judge_in_local(frames: Frames, error: Exception, operation: str) -> Verdict | None:
+def _judge_in_local(frames: Frames, error: Exception, operation: str) -> ErrorClass | None:
     """Tell of a backend that talks to its store and (un)pickles in one function."""
     module, _ = frames[0]
     inside = [name for name, _ in frames[1:]]
     if any(name.startswith("django.db") for name in inside):
-        return Verdict.OWN if isinstance(error, _MISTAKES) else Verdict.FAILED
+        return ErrorClass.CALLER_ERROR if isinstance(error, _MISTAKES) else ErrorClass.LAYER_FAILURE
     if any(function in _ENCODERS | _DECODERS | _KEYS for _, function in frames):
         return None  # a frame further in tells
     if isinstance(error, OSError) and module.endswith("filebased"):
         by_the_entry = any(name.partition(".")[0] not in _STORING for name in inside)
         if not by_the_entry:
-            return Verdict.FAILED
+            return ErrorClass.LAYER_FAILURE
     if operation in _COUNTS:
-        return Verdict.ANSWERED if isinstance(error, _MISTAKES) else Verdict.UNREADABLE
+        return ErrorClass.SERVER_REPLY if isinstance(error, _MISTAKES) else ErrorClass.UNDECODABLE
     if module.endswith("db") and not any(frame == (module, "get_many") for frame in frames):
-        return Verdict.OWN  # there alone it unpickles
+        return ErrorClass.CALLER_ERROR  # there alone it unpickles
     if operation in _READS or frames[0] == ("django.core.cache.backends.filebased", "touch"):
-        return Verdict.UNREADABLE
-    return Verdict.OWN
+        return ErrorClass.UNDECODABLE
+    return ErrorClass.CALLER_ERROR
 
 
 #: What a file backend itself uses.
 _STORING = frozenset({"django", "tempfile", "os", "shutil", "glob", "random", "posixpath"})
 
 
-def _judge_type(error: Exception, frames: Frames, operation: str) -> Verdict:
+def _judge_type(error: Exception, frames: Frames, operation: str) -> ErrorClass:
     """No frame told."""
     if isinstance(error, pickle.PicklingError | UnicodeEncodeError):
-        return Verdict.OWN
+        return ErrorClass.CALLER_ERROR
     if isinstance(error, pickle.UnpicklingError):
-        return Verdict.UNREADABLE
+        return ErrorClass.UNDECODABLE
     last = frames[-1][0] if frames else ""
     in_backend = last.startswith(_REMOTE)
     if operation in _COUNTS:
         # The key is missing, or its value is no number, or the difference is none.
         if type(error) is ValueError or (in_backend and isinstance(error, _MISTAKES)):
-            return Verdict.ANSWERED
+            return ErrorClass.SERVER_REPLY
     elif last == "django.core.cache.backends.memcached":
         # Raised by pylibmc, which is written in C and (un)pickles; its own errors are above.
-        return Verdict.UNREADABLE if operation in _READS else Verdict.OWN
+        return ErrorClass.UNDECODABLE if operation in _READS else ErrorClass.CALLER_ERROR
     elif in_backend and operation not in _READS and isinstance(error, _MISTAKES):
-        return Verdict.OWN  # of a timeout, say; keys and values were judged above
-    return Verdict.FAILED
+        return ErrorClass.CALLER_ERROR  # of a timeout, say; keys and values were judged above
+    return ErrorClass.LAYER_FAILURE

@@ -7,27 +7,27 @@ from typing import Any
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache import conf
-from django_resilient_cache.adapters.memcached import tell_the_truth
+from django_resilient_cache.adapters.memcached import raise_on_lost_server
 from django_resilient_cache.conf.backends import family_of
 
 
-def own_instance(alias: str) -> BaseCache:
+def private_instance(alias: str) -> BaseCache:
     """Return a new instance of `alias` that no caller shares, and that raises when it fails.
 
     It does not warn of keys that Memcached would not take, where the chain does that itself, nor
     where the alias is only ever a lower layer: the nearest one has said so already.
     """
-    raw: Any = caches.create_connection(alias)
-    tell_the_truth(raw)
-    if _warns(type(raw)) and (_looks(type(raw)) or not conf.is_nearest(alias)):
-        raw.validate_key = _accept
-    own: BaseCache = raw
+    backend: Any = caches.create_connection(alias)
+    raise_on_lost_server(backend)
+    if _warns(type(backend)) and (_looks(type(backend)) or not conf.is_nearest(alias)):
+        backend.validate_key = _accept
+    own: BaseCache = backend
     return own
 
 
-def is_silenced(raw: BaseCache) -> bool:
-    """Whether an own instance like `raw` leaves it to the chain to look at keys."""
-    return _warns(type(raw)) and _looks(type(raw))
+def is_silenced(backend: BaseCache) -> bool:
+    """Whether an own instance like `backend` leaves it to the chain to look at keys."""
+    return _warns(type(backend)) and _looks(type(backend))
 
 
 def _warns(cls: type) -> bool:

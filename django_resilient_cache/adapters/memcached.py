@@ -46,30 +46,30 @@ _PYLIBMC = {
 _EJECTING = frozenset({"remove_failed", "dead_timeout"})
 
 
-def tell_the_truth(raw: BaseCache) -> None:
-    """Have the fresh instance `raw`, which nobody shares, raise where it gets no answer.
+def raise_on_lost_server(backend: BaseCache) -> None:
+    """Have the fresh instance `backend`, which nobody shares, raise where it gets no answer.
 
     Backends that are not Memcached's, and clients of a project's own, are left as they are.
     """
-    put_right = _BY_FAMILY.get(family_name(raw))
-    if put_right is not None and strange_client(raw) is None:
-        put_right(raw)
+    put_right = _BY_FAMILY.get(family_name(backend))
+    if put_right is not None and strange_client(backend) is None:
+        put_right(backend)
 
 
-def family_name(raw: Any) -> str:
+def family_name(backend: Any) -> str:
     """Return the name of the family of a backend instance."""
-    cls: Any = type(raw)
+    cls: Any = type(backend)
     return family_of(cls).name
 
 
-def strange_client(raw: Any) -> Any:
+def strange_client(backend: Any) -> Any:
     """Return the client of a Memcached backend, where what it does about errors is not known."""
-    cls = getattr(raw, "_class", None)
-    return None if isinstance(cls, type) and issubclass(cls, _known_client(raw)) else cls
+    cls = getattr(backend, "_class", None)
+    return None if isinstance(cls, type) and issubclass(cls, _known_client(backend)) else cls
 
 
-def _known_client(raw: Any) -> tuple[type, ...]:
-    family = family_name(raw)
+def _known_client(backend: Any) -> tuple[type, ...]:
+    family = family_name(backend)
     if family == "pymemcache":
         from pymemcache.client.hash import HashClient
 
@@ -81,11 +81,11 @@ def _known_client(raw: Any) -> tuple[type, ...]:
     return ()
 
 
-def _pymemcache(raw: Any) -> None:
-    raw._options = {
-        **raw._options,
+def _pymemcache(backend: Any) -> None:
+    backend._options = {
+        **backend._options,
         **_PYMEMCACHE,
-        "serde": _strict(raw._options.get("serde")),
+        "serde": _strict(backend._options.get("serde")),
     }
 
 
@@ -121,15 +121,15 @@ def _unpickle(value: bytes) -> None:
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from error
 
 
-def _pylibmc(raw: Any) -> None:
+def _pylibmc(backend: Any) -> None:
     import pylibmc
 
-    own = raw._options.get("behaviors") or {}
+    own = backend._options.get("behaviors") or {}
     kept = {name: value for name, value in own.items() if name not in _EJECTING}
-    raw._options = {**raw._options, "behaviors": {**kept, **_PYLIBMC}}
+    backend._options = {**backend._options, "behaviors": {**kept, **_PYLIBMC}}
     answers = (pylibmc.BadKeyProvided, pylibmc.ClientError, pylibmc.NotFound, pylibmc.TooBig)
     known = {"_error": pylibmc.Error, "_answers": answers}
-    raw._class = type(raw._class.__name__, (_Asking, raw._class), known)
+    backend._class = type(backend._class.__name__, (_Asking, backend._class), known)
 
 
 class _Asking(_Client):  # type: ignore[misc]  # a base that is Any

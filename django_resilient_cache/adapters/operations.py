@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from django.core.cache import BaseCache
 from django.db import DataError
 
-from django_resilient_cache.adapters.error_classification import Verdict, judge
+from django_resilient_cache.adapters.error_classification import ErrorClass, classify
 from django_resilient_cache.adapters.outcome import DONE, MISS, Kind, Outcome
 from django_resilient_cache.adapters.transactions import errors_of, in_savepoint
 from django_resilient_cache.conf.backends import family_of
@@ -32,30 +32,30 @@ _class: Callable[[Any], Any] = type
 _HIT, _DONE = Kind.HIT, Kind.DONE
 
 
-def get(raw: BaseCache, key: Any, version: Any) -> Outcome:
+def get(backend: BaseCache, key: Any, version: Any) -> Outcome:
     """HIT with the value, or MISS."""
-    value = raw.get(key, MISSING, version=version)
+    value = backend.get(key, MISSING, version=version)
     return MISS if value is MISSING else Outcome(_HIT, value)
 
 
-def get_many(raw: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
+def get_many(backend: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
     """DONE with a dictionary of the entries found; `error`: why others cannot be read back."""
     try:
-        return Outcome(_DONE, raw.get_many(list(keys), version=version))
+        return Outcome(_DONE, backend.get_many(list(keys), version=version))
     except Exception as error:
-        if judge(error, "get_many") is not Verdict.UNREADABLE:
+        if classify(error, "get_many") is not ErrorClass.UNDECODABLE:
             raise
-        return Outcome(_DONE, readable(raw, keys, version), error=error)
+        return Outcome(_DONE, readable(backend, keys, version), error=error)
 
 
-def readable(raw: BaseCache, keys: Iterable[Any], version: Any) -> dict[Any, Any]:
+def readable(backend: BaseCache, keys: Iterable[Any], version: Any) -> dict[Any, Any]:
     """Return the entries that can be read back; one that cannot must not hide the others."""
     found = {}
     for key in keys:
         try:
-            value = raw.get(key, MISSING, version=version)
+            value = backend.get(key, MISSING, version=version)
         except Exception as error:
-            if judge(error, "get") is not Verdict.UNREADABLE:
+            if classify(error, "get") is not ErrorClass.UNDECODABLE:
                 raise
         else:
             if value is not MISSING:
@@ -63,89 +63,89 @@ def readable(raw: BaseCache, keys: Iterable[Any], version: Any) -> dict[Any, Any
     return found
 
 
-def has_key(raw: BaseCache, key: Any, version: Any) -> Outcome:
+def has_key(backend: BaseCache, key: Any, version: Any) -> Outcome:
     """HIT (with True) or MISS."""
-    return Outcome(_HIT, True) if raw.has_key(key, version=version) else MISS
+    return Outcome(_HIT, True) if backend.has_key(key, version=version) else MISS
 
 
-def set(raw: BaseCache, key: Any, value: Any, timeout: Any, version: Any) -> Outcome:
+def set(backend: BaseCache, key: Any, value: Any, timeout: Any, version: Any) -> Outcome:
     """DONE."""
-    if _swallows(_class(raw)):
-        _set_aloud(raw, key, value, timeout, version)
+    if _swallows(_class(backend)):
+        _set_aloud(backend, key, value, timeout, version)
     else:
-        raw.set(key, value, timeout, version=version)
+        backend.set(key, value, timeout, version=version)
     return DONE
 
 
-def add(raw: BaseCache, key: Any, value: Any, timeout: Any, version: Any) -> Outcome:
+def add(backend: BaseCache, key: Any, value: Any, timeout: Any, version: Any) -> Outcome:
     """DONE with whether the key was free."""
-    return Outcome(_DONE, bool(raw.add(key, value, timeout, version=version)))
+    return Outcome(_DONE, bool(backend.add(key, value, timeout, version=version)))
 
 
-def touch(raw: BaseCache, key: Any, timeout: Any, version: Any) -> Outcome:
+def touch(backend: BaseCache, key: Any, timeout: Any, version: Any) -> Outcome:
     """DONE with whether the key was there."""
-    return Outcome(_DONE, bool(raw.touch(key, timeout, version=version)))
+    return Outcome(_DONE, bool(backend.touch(key, timeout, version=version)))
 
 
-def delete(raw: BaseCache, key: Any, version: Any) -> Outcome:
+def delete(backend: BaseCache, key: Any, version: Any) -> Outcome:
     """DONE with whether the key was there."""
-    return Outcome(_DONE, bool(_apart(raw, raw.delete, key, version=version)))
+    return Outcome(_DONE, bool(_apart(backend, backend.delete, key, version=version)))
 
 
-def incr(raw: BaseCache, key: Any, delta: Any, version: Any) -> Outcome:
+def incr(backend: BaseCache, key: Any, delta: Any, version: Any) -> Outcome:
     """DONE with the new value; raises ValueError where the key is missing."""
-    return Outcome(_DONE, raw.incr(key, delta, version=version))
+    return Outcome(_DONE, backend.incr(key, delta, version=version))
 
 
-def decr(raw: BaseCache, key: Any, delta: Any, version: Any) -> Outcome:
+def decr(backend: BaseCache, key: Any, delta: Any, version: Any) -> Outcome:
     """DONE with the new value; raises ValueError where the key is missing."""
-    return Outcome(_DONE, raw.decr(key, delta, version=version))
+    return Outcome(_DONE, backend.decr(key, delta, version=version))
 
 
-def set_many(raw: BaseCache, data: Mapping[Any, Any], timeout: Any, version: Any) -> Outcome:
+def set_many(backend: BaseCache, data: Mapping[Any, Any], timeout: Any, version: Any) -> Outcome:
     """DONE with the keys that the layer did not take."""
-    if _swallows(_class(raw)):
+    if _swallows(_class(backend)):
         for key, value in data.items():  # as DatabaseCache does it
-            _set_aloud(raw, key, value, timeout, version)
+            _set_aloud(backend, key, value, timeout, version)
         return Outcome(_DONE, [])
-    return Outcome(_DONE, raw.set_many(dict(data), timeout, version=version) or [])
+    return Outcome(_DONE, backend.set_many(dict(data), timeout, version=version) or [])
 
 
-def delete_many(raw: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
+def delete_many(backend: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
     """DONE."""
-    _apart(raw, raw.delete_many, list(keys), version=version)
+    _apart(backend, backend.delete_many, list(keys), version=version)
     return DONE
 
 
-def clear(raw: BaseCache) -> Outcome:
+def clear(backend: BaseCache) -> Outcome:
     """DONE."""
-    _apart(raw, raw.clear)
+    _apart(backend, backend.clear)
     return DONE
 
 
-def missed(raw: BaseCache, change: Callable[..., Outcome], args: tuple[Any, ...]) -> Outcome:
+def missed(backend: BaseCache, change: Callable[..., Outcome], args: tuple[Any, ...]) -> Outcome:
     """Tell the layer that it misses this change; it is not called."""
     raise NotImplementedError
 
 
-def fill(raw: BaseCache, entries: Iterable[tuple[Any, Any, Any]], version: Any) -> Outcome:
+def fill(backend: BaseCache, entries: Iterable[tuple[Any, Any, Any]], version: Any) -> Outcome:
     """Write (key, value, timeout) entries that were read below; DONE."""
     for key, value, timeout in entries:
-        set(raw, key, value, timeout, version)
+        set(backend, key, value, timeout, version)
     return DONE
 
 
-def fill_free(raw: BaseCache, entries: Iterable[tuple[Any, Any, Any]], version: Any) -> Outcome:
+def fill_free(backend: BaseCache, entries: Iterable[tuple[Any, Any, Any]], version: Any) -> Outcome:
     """As `fill`, for a layer that other processes write too: only where the key is free."""
     for key, value, timeout in entries:
-        raw.add(key, value, timeout, version=version)
+        backend.add(key, value, timeout, version=version)
     return DONE
 
 
-def _apart(raw: BaseCache, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+def _apart(backend: BaseCache, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Make a change that the caller's transaction survives; DatabaseCache does so where it sets."""
-    if _is_database(_class(raw)):
-        return in_savepoint(raw, change, *args, **kwargs)
+    if _is_database(_class(backend)):
+        return in_savepoint(backend, change, *args, **kwargs)
     return change(*args, **kwargs)
 
 
@@ -164,10 +164,10 @@ def _defining(cls: Any, name: str) -> Any:
     return next(base for base in cls.__mro__ if name in base.__dict__)
 
 
-def _set_aloud(raw: Any, key: Any, value: Any, timeout: Any, version: Any) -> None:
-    name = raw.make_and_validate_key(key, version=version)
-    with errors_of(raw) as refused:
-        if raw._base_set("set", name, value, timeout):
+def _set_aloud(backend: Any, key: Any, value: Any, timeout: Any, version: Any) -> None:
+    name = backend.make_and_validate_key(key, version=version)
+    with errors_of(backend) as refused:
+        if backend._base_set("set", name, value, timeout):
             return
     if not refused:
         raise ResilientCacheError("DatabaseCache did not write, and does not say why")
@@ -175,4 +175,4 @@ def _set_aloud(raw: Any, key: Any, value: Any, timeout: Any, version: Any) -> No
         raise refused[-1]
     # It does not fit, and DatabaseCache has nobody know.  Nor must they read what was there before.
     with suppress(DataError):
-        in_savepoint(raw, raw.delete, key, version=version)
+        in_savepoint(backend, backend.delete, key, version=version)

@@ -55,7 +55,7 @@ class Outcome:
         return self.kind in _ANSWERS
 
 
-class NotMade(Outcome):
+class NotAttempted(Outcome):
     """The end of a call whose time was up before the layer could be asked: nothing has happened."""
 
     __slots__ = ()

@@ -46,22 +46,22 @@ _MAKERS = {
 Lifetimes = list[float | None]
 
 
-def get_with_ttl(raw: BaseCache, key: Any, version: Any) -> Outcome:
+def get_with_ttl(backend: BaseCache, key: Any, version: Any) -> Outcome:
     """HIT with the value and its `ttl`, or MISS."""
-    commands = _redis_commands(raw, key)
+    commands = _redis_commands(backend, key)
     if commands is not None:
         return commands.get_with_ttl(key, version)
-    outcome = get(raw, key, version)
+    outcome = get(backend, key, version)
     if outcome.kind is Kind.HIT:
-        (outcome.ttl,) = _lifetimes(_class(raw))(raw, [key], version)
+        (outcome.ttl,) = _lifetimes(_class(backend))(backend, [key], version)
     return outcome
 
 
-def get_many_with_ttl(raw: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
+def get_many_with_ttl(backend: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
     """DONE with the entries found; `ttl` is then a dictionary of the same keys."""
-    outcome = get_many(raw, keys, version)
+    outcome = get_many(backend, keys, version)
     found = list(outcome.value)
-    left = _lifetimes(_class(raw))(raw, found, version) if found else []
+    left = _lifetimes(_class(backend))(backend, found, version) if found else []
     lifetimes = dict(zip(found, left, strict=True))
     return Outcome(Kind.DONE, (outcome.value, lifetimes), error=outcome.error)
 
@@ -128,19 +128,19 @@ def _from_pttl(milliseconds: int) -> float | None:
     return max(0.0, milliseconds / 1000)
 
 
-def _redis_commands(raw: BaseCache, key: Any = None) -> _RedisCommands | None:
+def _redis_commands(backend: BaseCache, key: Any = None) -> _RedisCommands | None:
     """Return the direct way to the server, where the backend reads entries just as its maker does."""
-    family = _family(_class(raw))
+    family = _family(_class(backend))
     if family is None:
         return None
     if family == "redis":
-        inner: Any = raw._cache  # type: ignore[attr-defined]  # Django's, not BaseCache's
+        inner: Any = backend._cache  # type: ignore[attr-defined]  # Django's, not BaseCache's
         if not _gets_as_made(_class(inner)):
             return None
         return _RedisCommands(
-            inner.get_client(key), raw.make_and_validate_key, inner._serializer.loads
+            inner.get_client(key), backend.make_and_validate_key, inner._serializer.loads
         )
-    client: Any = raw.client  # type: ignore[attr-defined]  # the same
+    client: Any = backend.client  # type: ignore[attr-defined]  # the same
     if not _reads_plainly(_class(client), family):
         return None
     server = client.get_client(write=False)
@@ -209,27 +209,31 @@ def _lifetimes(cls: type) -> Callable[[Any, list[Any], Any], Lifetimes]:
     return known.get(family_of(cls).name, _of_others)
 
 
-def _of_redis(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
-    commands = _redis_commands(raw)
-    return _of_others(raw, keys, version) if commands is None else commands.lifetimes(keys, version)
+def _of_redis(backend: Any, keys: list[Any], version: Any) -> Lifetimes:
+    commands = _redis_commands(backend)
+    return (
+        _of_others(backend, keys, version)
+        if commands is None
+        else commands.lifetimes(keys, version)
+    )
 
 
-def _of_others(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
+def _of_others(backend: Any, keys: list[Any], version: Any) -> Lifetimes:
     """Ask a backend that tells lifetimes under the names that django-redis gave them."""
-    if hasattr(raw, "pttl"):
-        left = [raw.pttl(key, version=version) for key in keys]
+    if hasattr(backend, "pttl"):
+        left = [backend.pttl(key, version=version) for key in keys]
         return [None if ms is None else ms / 1000 for ms in left]
     return [UNKNOWN] * len(keys)
 
 
-def _of_local_memory(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
+def _of_local_memory(backend: Any, keys: list[Any], version: Any) -> Lifetimes:
     now = time.time()
-    ends = [raw._expire_info.get(raw.make_key(key, version=version), now) for key in keys]
+    ends = [backend._expire_info.get(backend.make_key(key, version=version), now) for key in keys]
     return [None if end is None else end - now for end in ends]
 
 
-def _of_files(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
-    return [_of_file(raw._key_to_file(key, version)) for key in keys]
+def _of_files(backend: Any, keys: list[Any], version: Any) -> Lifetimes:
+    return [_of_file(backend._key_to_file(key, version)) for key in keys]
 
 
 def _of_file(name: str) -> float | None:
@@ -241,15 +245,15 @@ def _of_file(name: str) -> float | None:
     return None if end is None else end - time.time()
 
 
-def _of_rows(raw: Any, keys: list[Any], version: Any) -> Lifetimes:
+def _of_rows(backend: Any, keys: list[Any], version: Any) -> Lifetimes:
     from django.db import connections, models, router
 
-    names = [raw.make_key(key, version=version) for key in keys]
-    connection = connections[router.db_for_read(raw.cache_model_class)]
+    names = [backend.make_key(key, version=version) for key in keys]
+    connection = connections[router.db_for_read(backend.cache_model_class)]
     quote = connection.ops.quote_name
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {quote('cache_key')}, {quote('expires')} FROM {quote(raw._table)} "  # noqa: S608 - names are quoted
+            f"SELECT {quote('cache_key')}, {quote('expires')} FROM {quote(backend._table)} "  # noqa: S608 - names are quoted
             f"WHERE {quote('cache_key')} IN ({', '.join(['%s'] * len(names))})",
             names,
         )

@@ -15,12 +15,12 @@ T = TypeVar("T")
 _SPOILT = (3, 4)
 
 
-def in_savepoint(raw: Any, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+def in_savepoint(backend: Any, change: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Return what `change` does, in a savepoint if the caller has a transaction.
 
     As Django itself writes entries: a change that fails does not end the caller's transaction.
     """
-    alias = _database(raw)
+    alias = _database(backend)
     if not connections[alias].in_atomic_block:
         return change(*args, **kwargs)
     with transaction.atomic(using=alias):
@@ -28,7 +28,7 @@ def in_savepoint(raw: Any, change: Callable[..., T], *args: Any, **kwargs: Any) 
 
 
 @contextmanager
-def errors_of(raw: Any) -> Iterator[list[DatabaseError]]:
+def errors_of(backend: Any) -> Iterator[list[DatabaseError]]:
     """Collect what the database refuses inside the block, whoever catches it."""
     errors: list[DatabaseError] = []
 
@@ -39,7 +39,7 @@ def errors_of(raw: Any) -> Iterator[list[DatabaseError]]:
             errors.append(error)
             raise
 
-    with connections[_database(raw)].execute_wrapper(execute_and_note):
+    with connections[_database(backend)].execute_wrapper(execute_and_note):
         yield errors
 
 
@@ -55,8 +55,8 @@ class Transactions:
         On a thread, with a connection of its own, a call would mean something else: it would not
         see what the transaction wrote, and would outlive its rollback.
         """
-        raw = caches[self._alias]
-        return raw if connections[_database(raw)].in_atomic_block else None
+        backend = caches[self._alias]
+        return backend if connections[_database(backend)].in_atomic_block else None
 
     def spoilt(self) -> bool:
         """Whether the caller's transaction has come to its end by an error, as in PostgreSQL.
@@ -70,5 +70,5 @@ class Transactions:
         return getattr(info, "transaction_status", None) in _SPOILT
 
 
-def _database(raw: Any) -> str:
-    return router.db_for_write(raw.cache_model_class)
+def _database(backend: Any) -> str:
+    return router.db_for_write(backend.cache_model_class)

@@ -11,10 +11,10 @@ from typing import Any
 from django.core.cache import BaseCache, caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from django_resilient_cache.adapters.instances import is_silenced, own_instance
+from django_resilient_cache.adapters.instances import is_silenced, private_instance
 from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.chain.chain import Chain, Unanswered
-from django_resilient_cache.chain.expiry import Position
+from django_resilient_cache.chain.expiry import LayerTraits
 from django_resilient_cache.chain.keys import Keys
 from django_resilient_cache.conf import ChainConfig
 from django_resilient_cache.exceptions import CacheUnavailable
@@ -98,7 +98,7 @@ class Plan:
         refused = 0
         if not self.raises:
             for layer, breaker in self._lower:
-                if breaker.standing is not None or not breaker.refuses:
+                if breaker.shared_permit is not None or not breaker.is_rejecting:
                     break
                 layer.rejected += 1
                 refused += 1
@@ -143,20 +143,20 @@ def _serves_all(layer: Layer) -> bool:
 
 
 def _instance(layer: Layer) -> BaseCache:
-    own = own_instance(layer.alias)
+    own = private_instance(layer.alias)
     if not layer.direct or not layer.nearest or is_silenced(own):
         return own
     callers: BaseCache = caches[layer.alias]
     return callers
 
 
-def _position(layers: tuple[Layer, ...], index: int, raw: BaseCache) -> Position:
+def _position(layers: tuple[Layer, ...], index: int, raw: BaseCache) -> LayerTraits:
     config = layers[index].config
     above_shared = any(not below.config.per_process for below in layers[index + 1 :])
     cap = config.timeout if config.own_timeout else None
     if config.per_process and above_shared and not config.own_timeout:
         cap = NEAR_SECONDS
-    return Position(
+    return LayerTraits(
         direct=layers[index].direct,
         shared=not config.per_process,
         cap=cap,

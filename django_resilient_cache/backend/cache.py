@@ -48,7 +48,7 @@ class ResilientCache(AsyncApi):
         first = None
         if (short := self._short) is not None:
             near, breaker, near_get, default_version, room = short
-            if (permit := breaker.standing) is not None and near.ledger.trusted:
+            if (permit := breaker.shared_permit) is not None and near.ledger.trusted:
                 # `Keys.resolve`, `Layer.execute` and `Chain.get` written out for a hit in place.
                 if version is None:
                     version = default_version
@@ -63,9 +63,9 @@ class ResilientCache(AsyncApi):
                 try:
                     value = near_get(key, MISSING, version)
                 except Exception as error:  # noqa: BLE001 - judged: passed on or counted
-                    first = near.judged(error, "get", permit)
+                    first = near.classified(error, "get", permit)
                 else:
-                    if breaker.uneasy:
+                    if breaker.has_failures:
                         permit.success()
                     if value is not MISSING:
                         near.hits += 1

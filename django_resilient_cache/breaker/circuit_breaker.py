@@ -71,13 +71,15 @@ class Permit:
         """The call says nothing about the other side (cancelled, the caller's own mistake)."""
         self._breaker._released(self)
 
-    def cut_short(self, waited: float, limit: float, error: BaseException | None = None) -> None:
+    def partial_timeout(
+        self, waited: float, limit: float, error: BaseException | None = None
+    ) -> None:
         """The caller stopped waiting after `waited` seconds, before `limit` seconds were over.
 
         Such waits blame nobody one by one but add up: when they reach `limit` with no success
         between, they are one failure.
         """
-        self._breaker._cut_short(self, waited, limit, error)
+        self._breaker._partial_timeout(self, waited, limit, error)
 
 
 #: The permits held by the `with` blocks around the current code, innermost first.
@@ -113,9 +115,9 @@ class CircuitBreaker:
         self.name = name
         self.config = config = config or BreakerConfig()
         #: The permit that all calls share while the breaker admits them freely; else None.
-        self.standing: Permit | None = None
+        self.shared_permit: Permit | None = None
         #: Whether there are failures or waits that a success has to take back.
-        self.uneasy = False
+        self.has_failures = False
         self._clock = clock
         self._rng = rng
         self._on_change = on_change
@@ -141,7 +143,7 @@ class CircuitBreaker:
         self._open_until = 0.0
         self._since = self._begun = clock()
         self._last_error: str | None = None
-        self._calm()
+        self._clear_failures()
         self._admit_all()
         _all.add(self)
 
@@ -193,7 +195,7 @@ class CircuitBreaker:
         Any Exception it raises is a failure and passes on; cancellation, KeyboardInterrupt and
         SystemExit pass on uncounted.  For a coroutine use `with breaker:` around its `await`.
         """
-        permit = self.standing
+        permit = self.shared_permit
         if permit is None:
             permit = self.acquire()
         try:
@@ -236,21 +238,21 @@ class CircuitBreaker:
 
     def acquire(self) -> Permit:
         """Return a permit for one call; raises CircuitOpenError where there is none."""
-        permit = self.standing or self._admit()
+        permit = self.shared_permit or self._admit()
         if permit is None:
             raise CircuitOpenError(self.name, self.retry_after)
         return permit
 
     def try_acquire(self) -> Permit | None:
         """Return a permit for one call, or None where there is none."""
-        permit = self.standing
-        # `refuses` written out: this is what each call costs while a layer is away.
+        permit = self.shared_permit
+        # `is_rejecting` written out: this is what each call costs while a layer is away.
         if permit is None and (self._state is not _OPEN or self._clock() >= self._open_until):
             permit = self._admit()
         return permit
 
     @property
-    def refuses(self) -> bool:
+    def is_rejecting(self) -> bool:
         """Whether it is open and its time is not up; asked without the lock, for every call.
 
         The state is read first: an open breaker's end was set before it, and can only have been
@@ -297,12 +299,12 @@ class CircuitBreaker:
     # How a call ended
 
     def _succeeded(self, permit: Permit) -> None:
-        if permit is self.standing:
+        if permit is self.shared_permit:
             self._succeeded_calls += 1
-            if self.uneasy:
+            if self.has_failures:
                 with self._lock:
-                    if permit is self.standing:
-                        self._calm()
+                    if permit is self.shared_permit:
+                        self._clear_failures()
         elif permit.trial:
             with self._lock:
                 if permit in self._trials:
@@ -324,7 +326,7 @@ class CircuitBreaker:
             with self._lock:
                 self._trials.discard(permit)
 
-    def _cut_short(
+    def _partial_timeout(
         self, permit: Permit, waited: float, limit: float, error: BaseException | None
     ) -> None:
         with self._lock:
@@ -332,7 +334,7 @@ class CircuitBreaker:
                 now = self._clock()
                 self._cut += min(waited, now - self._cut_at)  # side by side they wait but once
                 self._cut_at = now
-                self.uneasy = True
+                self.has_failures = True
                 if self._cut >= limit:
                     self._cut = 0.0
                     self._count_failure(permit, error)
@@ -343,7 +345,7 @@ class CircuitBreaker:
     # Below here: with the lock held
 
     def _is_current(self, permit: Permit) -> bool:
-        return permit is self.standing or permit in self._trials
+        return permit is self.shared_permit or permit in self._trials
 
     def _count_failure(self, permit: Permit, error: BaseException | None) -> None:
         self._last_error = "failed" if error is None else f"{type(error).__name__}: {error}"
@@ -353,7 +355,7 @@ class CircuitBreaker:
         if self._state is not State.CLOSED:
             return  # forced closed: an operator has decided
         self._failures += 1
-        self.uneasy = True
+        self.has_failures = True
         broken = self._rate is not None and self._rate.exceeded_by_failure(
             self._clock(), self._count_successes()
         )
@@ -362,15 +364,15 @@ class CircuitBreaker:
         elif broken:
             self._open(f"failure rate of {self.config.failure_rate:.0%} reached", error)
 
-    def _calm(self) -> None:
+    def _clear_failures(self) -> None:
         self._failures = 0
         self._cut = 0.0
-        self.uneasy = False
+        self.has_failures = False
 
     def _admit_all(self) -> None:
         if self._rate is not None:
             self._rate.restart(self._since, self._count_successes())
-        self.standing = Permit(self, trial=False)
+        self.shared_permit = Permit(self, trial=False)
 
     def _admit_trial(self, now: float) -> Permit | None:
         self._trials = {trial for trial in self._trials if trial.expires > now}
@@ -397,14 +399,14 @@ class CircuitBreaker:
         no standing permit; `_admit` then makes one if the state wants it.
         """
         now = self._clock()
-        self.standing = None
+        self.shared_permit = None
         self._trials.clear()
         self._trial_successes = 0
         old, self._state = self._state, new
         self._since = now
         if not (old in _AWAY and new in _AWAY):
             self._begun = now
-        self._calm()
+        self._clear_failures()
         if new in _FREE:
             self._admit_all()
         if self._on_change is not None and (old is not new):
@@ -425,9 +427,9 @@ class CircuitBreaker:
     def _admit(self) -> Permit | None:
         with self._lock:
             if self._state in _FREE:
-                if self.standing is None:
+                if self.shared_permit is None:
                     self._admit_all()
-                return self.standing
+                return self.shared_permit
             now = self._clock()
             if self._state is State.OPEN and now >= self._open_until:
                 self._move(State.HALF_OPEN, f"open for {self._open_for:.1f} s")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from django_resilient_cache.adapters import operations
 from django_resilient_cache.adapters.outcome import Outcome
-from django_resilient_cache.chain.expiry import Lifetimes, Position
+from django_resilient_cache.chain.expiry import LayerTraits, Lifetimes
 from django_resilient_cache.chain.generations import Generations, Mutation, Mutations
 from django_resilient_cache.concurrency.interruption import interrupts
 
@@ -28,7 +28,7 @@ class Copies:
     """What is in the layers above the authority, which is the last of `positions`."""
 
     def __init__(
-        self, positions: Sequence[Position], lifetimes: Lifetimes, generations: Generations
+        self, positions: Sequence[LayerTraits], lifetimes: Lifetimes, generations: Generations
     ) -> None:
         self._positions = positions
         self._lifetimes = lifetimes

@@ -14,7 +14,7 @@ from django_resilient_cache.adapters import operations
 from django_resilient_cache.adapters.outcome import MISS, Kind, Outcome
 from django_resilient_cache.adapters.remaining_ttl import get_many_with_ttl, get_with_ttl
 from django_resilient_cache.chain.backfill import Calls, Copies, Drop
-from django_resilient_cache.chain.expiry import Lifetimes, Position
+from django_resilient_cache.chain.expiry import LayerTraits, Lifetimes
 from django_resilient_cache.chain.generations import Generations, Mutation
 
 #: The calls without an answer: (layer, outcome).
@@ -28,7 +28,7 @@ _HIT, _MISS = Kind.HIT, Kind.MISS
 class Chain:
     """The order of the layers and the meaning of each operation on them."""
 
-    def __init__(self, positions: Sequence[Position], generations: Generations) -> None:
+    def __init__(self, positions: Sequence[LayerTraits], generations: Generations) -> None:
         self.positions = tuple(positions)
         self.authority = len(positions) - 1
         self._generations = generations

@@ -12,7 +12,7 @@ from django_resilient_cache.adapters.outcome import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class LayerTraits:
     """What the chain must know of one layer."""
 
     direct: bool
@@ -28,7 +28,7 @@ class Position:
 class Lifetimes:
     """The timeouts in seconds that layers in these positions are given; None: for ever."""
 
-    def __init__(self, positions: Sequence[Position]) -> None:
+    def __init__(self, positions: Sequence[LayerTraits]) -> None:
         self._positions = positions
         self._by_default = self._of(DEFAULT_TIMEOUT)
 

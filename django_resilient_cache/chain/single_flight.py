@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
 from django_resilient_cache.concurrency.interruption import interrupts
-from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ Key: TypeAlias = tuple[Any, ...]
 _leading: ContextVar[bool] = ContextVar("resilient_cache_leading", default=False)
 
 
-#: Flights that a caller joins before it computes alone: where the first one fails, one of the
+#: SingleFlight that a caller joins before it computes alone: where the first one fails, one of the
 #: waiters tries once more for all; after that each is on its own rather than in a queue.
 _PATIENCE = 2
 
@@ -45,7 +45,7 @@ class Flight:
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self._bells: deque[Bell] = deque()
+        self._bells: deque[ThreadsafeEvent] = deque()
         self.waiters = 0
         self.result: bytes | None = None
         #: Whether the entry was changed since it began: the result is older than that.
@@ -62,7 +62,7 @@ class Flight:
 
     async def ended(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether it ended."""
-        bell = Bell()
+        bell = ThreadsafeEvent()
         self._bells.append(bell)
         try:
             return self.done.is_set() or await bell.wait(seconds)
@@ -71,7 +71,7 @@ class Flight:
                 self._bells.remove(bell)
 
 
-class Flights:
+class SingleFlight:
     """The computations under way in this process."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class Flights:
         self._lock = threading.RLock()
         #: Computations by what they are about.
         self.under_way: dict[Key, Flight] = {}
-        #: Flights that have ended: a caller can tell whether one did since its own miss.
+        #: SingleFlight that have ended: a caller can tell whether one did since its own miss.
         self.landed = 0
 
     def _handed_on(self, key: Key, flight: Flight, value: T) -> T:

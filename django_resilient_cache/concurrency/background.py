@@ -2,7 +2,7 @@
 
 Started when there is first something to do, and again after a fork; never by an import.  It sleeps
 while there is nothing to do.  Where a process cannot run threads (uWSGI without --enable-threads)
-it is seen not to wake, and callers do its work a little at a time: see `stalled`.
+it is seen not to wake, and callers do its work a little at a time: see `cannot_run`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTERVAL = 0.25
 STALLED_SECONDS = 3.0
 
 #: Seconds for which the end of the process waits for a round that is under way.
-FAREWELL_SECONDS = 0.8
+STOP_SECONDS = 0.8
 
 #: Seconds without work for which the thread lets go of what it holds.
 REST_SECONDS = 0.5
@@ -35,14 +35,14 @@ REST_SECONDS = 0.5
 Tick = Callable[[], float | None]
 
 
-class Agent:
+class BackgroundThread:
     """Runs ticks.  A tick returns the seconds until it wants to run again; None: when woken."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._ticks: list[Tick] = []
         self._rests: list[Callable[[], None]] = []
-        self._errands: deque[Callable[[], None]] = deque()
+        self._tasks: deque[Callable[[], None]] = deque()
         self._stopped = False
         self.after_fork()
 
@@ -54,10 +54,10 @@ class Agent:
         """Run `rest` before the thread goes to sleep for a while."""
         self._rests.append(rest)
 
-    def send(self, errand: Callable[[], None]) -> None:
-        """Run `errand` soon, off the caller's path; in order with the others."""
-        self._errands.append(errand)
-        if self.stalled:
+    def send(self, task: Callable[[], None]) -> None:
+        """Run `task` soon, off the caller's path; in order with the others."""
+        self._tasks.append(task)
+        if self.cannot_run:
             self.flush()
         self.wake()
 
@@ -71,33 +71,33 @@ class Agent:
         if self._thread is None and not self._stopped:
             self._start()
 
-    def attend(self) -> None:
+    def ensure_running(self) -> None:
         """See to it that there is a thread: a forked process takes over what is to be done."""
         if self._thread is None or self._pid != os.getpid():
             self.wake()
 
     @property
-    def stalled(self) -> bool:
+    def cannot_run(self) -> bool:
         """Whether it was woken long ago and has not run: this process runs no threads."""
         return self._woken.is_set() and self._clock() - self._woken_at > STALLED_SECONDS
 
     def flush(self, until: float = inf) -> None:
         """Do now, in this thread, what is waiting to be done; begin nothing after `until`."""
-        while self._errands and self._clock() < until and self._running.acquire(blocking=False):
+        while self._tasks and self._clock() < until and self._running.acquire(blocking=False):
             try:
-                while self._errands and self._clock() < until:
-                    _run(self._errands.popleft())
+                while self._tasks and self._clock() < until:
+                    _run(self._tasks.popleft())
             finally:
                 self._running.release()
 
     def stop(self) -> None:
         """End the thread; waits shortly for what it is doing."""
-        until = self._clock() + FAREWELL_SECONDS
+        until = self._clock() + STOP_SECONDS
         self._stopped = True
         thread = self._thread
         self._woken.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(FAREWELL_SECONDS)
+            thread.join(STOP_SECONDS)
         self.flush(until)
 
     @contextmanager
@@ -113,7 +113,7 @@ class Agent:
     def after_fork(self) -> None:
         """Begin anew: the thread stayed with the parent, which will run its errands itself."""
         self._pid = os.getpid()
-        self._errands.clear()
+        self._tasks.clear()
         self._lock = threading.RLock()  # a signal handler may come between, and use a cache
         self._running = threading.Lock()
         self._ticking = threading.Lock()
@@ -164,7 +164,7 @@ def _run(work: Callable[[], float | None] | Callable[[], None]) -> float | None:
         return INTERVAL
 
 
-agent = Agent()
-atexit.register(agent.stop)
+background = BackgroundThread()
+atexit.register(background.stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=agent.after_fork)
+    os.register_at_fork(after_in_child=background.after_fork)

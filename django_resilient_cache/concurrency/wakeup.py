@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 
 
-class Bell:
+class ThreadsafeEvent:
     """What one task waits for, until somebody rings, from whatever thread, or time is up."""
 
     __slots__ = ("_rung", "loop", "rung")

@@ -27,7 +27,7 @@ def install() -> Member:
         return _member
     from django.core.signals import setting_changed
 
-    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.concurrency.background import background
     from django_resilient_cache.fleet.board.host import this_clock, this_process
     from django_resilient_cache.fleet.board_checks import register_checks
     from django_resilient_cache.fleet.worker.exits import on_other_ends
@@ -55,8 +55,8 @@ def install() -> Member:
     uid = "django_resilient_cache.fleet"
     breaker_state_changed.connect(changed, weak=False, dispatch_uid=uid)
     setting_changed.connect(setting, weak=False, dispatch_uid=uid)
-    agent.add_tick(member.tick)
-    registry.agent_from_first_use = True
+    background.add_tick(member.tick)
+    registry.background_from_first_use = True
     atexit.register(_say_goodbye, member)  # after the agent's own, and so run before it
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=member.after_fork)
@@ -79,17 +79,17 @@ def _board_of_settings() -> Board | None:
 
 
 def _say_goodbye(member: Member) -> None:
-    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.concurrency.background import background
 
     if member.joined:
-        agent.send(member.leave)
+        background.send(member.leave)
 
 
 def _end(member: Member) -> None:
-    from django_resilient_cache.concurrency.background import agent
+    from django_resilient_cache.concurrency.background import background
 
     _say_goodbye(member)
-    agent.stop()
+    background.stop()
 
 
 def _under_test() -> bool:

@@ -16,7 +16,7 @@ Entry: TypeAlias = tuple[Hashable, Any, Any]
 
 
 @dataclass(slots=True, eq=False)
-class LateCall:
+class AbandonedCall:
     """One call under way without a caller."""
 
     until: float
@@ -26,12 +26,12 @@ class LateCall:
     waited_for: bool = True
 
 
-class LateCalls:
+class AbandonedCalls:
     """The late calls of one layer.  Kept under its ledger's lock; `clears` is read without."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._calls: dict[object, LateCall] = {}
+        self._calls: dict[object, AbandonedCall] = {}
         #: The calls that a key waits for.
         self._by_name: dict[Hashable, set[object]] = {}
         #: Those waited for that may clear the layer.
@@ -65,7 +65,7 @@ class LateCalls:
         self._expect(call)
         self.clears.add(call)
 
-    def ended(self, call: object) -> LateCall | None:
+    def ended(self, call: object) -> AbandonedCall | None:
         """Take `call` off the list and return what was known of it."""
         late = self._calls.pop(call, None)
         if late is not None:
@@ -102,10 +102,10 @@ class LateCalls:
         self._by_name.clear()
         self.clears.clear()
 
-    def _expect(self, call: object) -> LateCall:
-        return self._calls.setdefault(call, LateCall(self._clock() + LATE_SECONDS, {}))
+    def _expect(self, call: object) -> AbandonedCall:
+        return self._calls.setdefault(call, AbandonedCall(self._clock() + LATE_SECONDS, {}))
 
-    def _leave(self, call: object, late: LateCall) -> None:
+    def _leave(self, call: object, late: AbandonedCall) -> None:
         self.clears.discard(call)
         for name in late.entries:
             calls = self._by_name.get(name)

@@ -10,17 +10,17 @@ from typing import Any
 from django.core.cache import BaseCache
 
 from django_resilient_cache import conf
-from django_resilient_cache.adapters.error_classification import Verdict, judge
-from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, NotMade, Outcome
+from django_resilient_cache.adapters.error_classification import ErrorClass, classify
+from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, NotAttempted, Outcome
 from django_resilient_cache.adapters.transactions import Transactions
 from django_resilient_cache.breaker import CircuitBreaker, Permit
 from django_resilient_cache.breaker.states import State, Transition
 from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.exceptions import CircuitOpenError, OperationTimeout
-from django_resilient_cache.layer.telemetry import Reports
+from django_resilient_cache.layer.telemetry import Telemetry
 from django_resilient_cache.timeouts.deadline import remaining
 from django_resilient_cache.timeouts.from_event_loop import AwaitedLimit
-from django_resilient_cache.timeouts.time_limit import Expired, Limit, NoPlace, abandoned_by
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, Limit, TimedOut, abandoned_by
 
 #: A layer that was given this share of its limit has used it up; the rest went to other things
 #: in this process.
@@ -40,8 +40,8 @@ class Guard:
         "_awaited",
         "_clock",
         "_limit",
-        "_reports",
         "_seconds",
+        "_telemetry",
         "_transactions",
         "alias",
         "breaker",
@@ -79,7 +79,7 @@ class Guard:
         self._awaited = awaited
         self._seconds = config.operation_timeout
         self._transactions = transactions
-        self._reports = Reports(config.alias, clock)
+        self._telemetry = Telemetry(config.alias, clock)
         self.hits = self.misses = self.done = 0
         self.failures = self.timeouts = self.rejected = 0
         self.breaker = CircuitBreaker(
@@ -99,33 +99,33 @@ class Guard:
         return self._limit.strategy
 
     def attempt(
-        self, raw: BaseCache | None, operation: Callable[..., Outcome], args: tuple[Any, ...]
+        self, backend: BaseCache | None, operation: Callable[..., Outcome], args: tuple[Any, ...]
     ) -> Outcome:
         """Make one call under a permit and within the limit.
 
-        `raw` is the instance to call in place; None: the limit has its own.  Raises what is the
+        `backend` is the instance to call in place; None: the limit has its own.  Raises what is the
         caller's own matter; everything else becomes an `Outcome`.
         """
         breaker = self.breaker
-        permit = breaker.standing or breaker.try_acquire()
+        permit = breaker.shared_permit or breaker.try_acquire()
         if permit is None:
             self.rejected += 1
             return REJECTED
         try:
-            if raw is not None:
-                outcome = operation(raw, *args)
+            if backend is not None:
+                outcome = operation(backend, *args)
             else:
                 outcome = self._within_limit(operation, args, permit)
         except BaseException as error:  # noqa: BLE001 - judged: passed on or counted
             return self._raised(error, operation, permit)
-        if self._counts(outcome) and (breaker.uneasy or permit.trial):
+        if self._counts(outcome) and (breaker.has_failures or permit.trial):
             permit.success()
         return outcome
 
     async def aattempt(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> Outcome:
         """As `attempt`, while the event loop goes on; for a layer that is not called in place."""
         breaker = self.breaker
-        permit = breaker.standing or breaker.try_acquire()
+        permit = breaker.shared_permit or breaker.try_acquire()
         if permit is None:
             self.rejected += 1
             return REJECTED
@@ -133,7 +133,7 @@ class Guard:
             outcome = await self._awaited_within_limit(operation, args, permit)
         except BaseException as error:  # noqa: BLE001 - judged: passed on or counted
             return self._raised(error, operation, permit)
-        if self._counts(outcome) and (breaker.uneasy or permit.trial):
+        if self._counts(outcome) and (breaker.has_failures or permit.trial):
             permit.success()
         return outcome
 
@@ -144,7 +144,7 @@ class Guard:
         if not isinstance(error, Exception):
             permit.release()
             raise error
-        outcome = self.judged(error, operation.__name__, permit)
+        outcome = self.classified(error, operation.__name__, permit)
         if outcome.kind is Kind.FAILED:
             outcome.abandoned = abandoned_by(error)
         return outcome
@@ -159,33 +159,33 @@ class Guard:
         elif kind is _DONE:
             self.done += 1
             if outcome.error is not None:
-                self._reports.unreadable(outcome.error)
+                self._telemetry.unreadable(outcome.error)
         else:
             return False
         return True
 
-    def judged(self, error: Exception, operation: str, permit: Permit) -> Outcome:
+    def classified(self, error: Exception, operation: str, permit: Permit) -> Outcome:
         """Return what an exception of the layer means; raise it again if it is the caller's.
 
         Or if it has ended the caller's transaction, which then cannot go on.
         """
-        verdict = judge(error, operation)
-        if verdict is Verdict.OWN or verdict is Verdict.INTERRUPTED:
+        verdict = classify(error, operation)
+        if verdict is ErrorClass.CALLER_ERROR or verdict is ErrorClass.INTERRUPTED:
             permit.release()
             raise error
-        if verdict is Verdict.FAILED:
+        if verdict is ErrorClass.LAYER_FAILURE:
             self.failures += 1
             permit.failure(error)
-            self._reports.failure(operation, error)
+            self._telemetry.failure(operation, error)
             if self._transactions is not None and self._transactions.spoilt():
                 raise error
             return Outcome(Kind.FAILED, error=error)
         permit.success()
-        if verdict is Verdict.ANSWERED:
+        if verdict is ErrorClass.SERVER_REPLY:
             self.done += 1
             raise error
         self.misses += 1
-        self._reports.unreadable(error)
+        self._telemetry.unreadable(error)
         if operation in ("incr", "decr"):
             raise ValueError("the entry cannot be read back and counts as missing") from error
         return MISS
@@ -223,7 +223,7 @@ class Guard:
             "failures": self.failures,
             "timeouts": self.timeouts,
             "rejected": self.rejected,
-            "changes": self._reports.changes,
+            "changes": self._telemetry.changes,
         }
 
     def _until_trial(self) -> float | None:
@@ -236,17 +236,17 @@ class Guard:
         self, operation: Callable[..., Outcome], args: tuple[Any, ...], permit: Permit
     ) -> Outcome:
         if self._transactions is not None:
-            raw = self._transactions.in_place()
-            if raw is not None:
-                return operation(raw, *args)
+            backend = self._transactions.in_place()
+            if backend is not None:
+                return operation(backend, *args)
         budget = self._budget()
         if budget is not None and budget <= 0:
             return self._exhausted(operation, permit)
         try:
             return self._limit.call(operation, args, budget, trial=permit.trial)
-        except Expired as expired:
+        except TimedOut as expired:
             return self._expired(operation, permit, budget, expired)
-        except NoPlace as none:
+        except BulkheadFull as none:
             return self._no_place(operation, permit, budget, none)
 
     async def _awaited_within_limit(
@@ -259,9 +259,9 @@ class Guard:
             return self._exhausted(operation, permit)
         try:
             return await self._awaited.acall(operation, args, budget, trial=permit.trial)
-        except Expired as expired:
+        except TimedOut as expired:
             return self._expired(operation, permit, budget, expired)
-        except NoPlace as none:
+        except BulkheadFull as none:
             return self._no_place(operation, permit, budget, none)
 
     def _budget(self) -> float | None:
@@ -272,31 +272,31 @@ class Guard:
 
     def _exhausted(self, operation: Callable[..., Outcome], permit: Permit) -> Outcome:
         permit.release()
-        return self._timed_out(operation, "nothing was left of the caller's deadline", NotMade)
+        return self._timed_out(operation, "nothing was left of the caller's deadline", NotAttempted)
 
     def _changed(self, change: Transition) -> None:
-        self._reports.changed(change)
+        self._telemetry.changed(change)
         if change.new in (State.OPEN, State.FORCED_OPEN):
-            self._limit.turn_away()
+            self._limit.reject_waiting()
             if self._awaited is not None:
-                self._awaited.turn_away()
+                self._awaited.reject_waiting()
 
     def _refused(self) -> bool:
         """Whether the breaker has opened, and lets through trials at most."""
-        return self.breaker.standing is None
+        return self.breaker.shared_permit is None
 
     def _no_place(
         self,
         operation: Callable[..., Outcome],
         permit: Permit,
         budget: float | None,
-        none: NoPlace,
+        none: BulkheadFull,
     ) -> Outcome:
         if not permit.trial and self._refused():
             self.rejected += 1
             return REJECTED
-        outcome = self._timed_out(operation, str(none), NotMade)
-        self._reports.no_place(operation.__name__, outcome.error)
+        outcome = self._timed_out(operation, str(none), NotAttempted)
+        self._telemetry.no_place(operation.__name__, outcome.error)
         if permit.trial:
             permit.failure(outcome.error)
         else:
@@ -309,7 +309,7 @@ class Guard:
         if limit is None or not given:
             permit.release()
         elif budget is None or budget < limit or given < _USED_UP * limit:
-            permit.cut_short(given, limit, outcome.error)
+            permit.partial_timeout(given, limit, outcome.error)
         else:
             permit.failure(outcome.error)
 
@@ -318,7 +318,7 @@ class Guard:
         operation: Callable[..., Outcome],
         permit: Permit,
         budget: float | None,
-        expired: Expired,
+        expired: TimedOut,
     ) -> Outcome:
         assert budget is not None  # noqa: S101 - without a budget nothing expires
         limit = self._seconds
@@ -331,7 +331,7 @@ class Guard:
         )
         self._blame(permit, budget, expired.given, outcome)
         if not cut:
-            self._reports.failure(operation.__name__, outcome.error)
+            self._telemetry.failure(operation.__name__, outcome.error)
         outcome.abandoned = expired.abandoned
         return outcome
 

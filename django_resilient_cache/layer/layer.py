@@ -10,15 +10,15 @@ from typing import Any
 from django.core.cache import BaseCache
 
 from django_resilient_cache.adapters import effects, operations
-from django_resilient_cache.adapters.error_classification import Verdict, judge
+from django_resilient_cache.adapters.error_classification import ErrorClass, classify
 from django_resilient_cache.adapters.outcome import REJECTED, Kind, Outcome
 from django_resilient_cache.breaker.states import State
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.layer.guard import Guard
 from django_resilient_cache.layer.missed_changes import Due
-from django_resilient_cache.layer.recorder import Bookkeeper
-from django_resilient_cache.timeouts.from_event_loop import WithTheOrm
+from django_resilient_cache.layer.recorder import Recorder
+from django_resilient_cache.timeouts.from_event_loop import OrmThread
 from django_resilient_cache.timeouts.time_limit import abandoned_by
 
 #: Keys that one batch of a repair deletes, and seconds between two batches.  While a batch is put
@@ -39,21 +39,21 @@ def _is_refused(error: Exception, operation: Callable[..., Outcome]) -> bool:
 
     Not so what ends the caller in whose passing it repairs, or that one's transaction.
     """
-    return judge(error, operation.__name__) in (Verdict.OWN, Verdict.ANSWERED)
+    return classify(error, operation.__name__) in (ErrorClass.CALLER_ERROR, ErrorClass.SERVER_REPLY)
 
 
 class Layer(Guard):
     """What this process knows of one alias, and the one way for a chain to call it."""
 
-    __slots__ = ("_books", "ledger")
+    __slots__ = ("_recorder", "ledger")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._books = Bookkeeper(self.alias, self._clock)
-        self.ledger = self._books.ledger
+        self._recorder = Recorder(self.alias, self._clock)
+        self.ledger = self._recorder.ledger
 
     def execute(
-        self, raw: BaseCache | None, operation: Callable[..., Outcome], args: tuple[Any, ...]
+        self, backend: BaseCache | None, operation: Callable[..., Outcome], args: tuple[Any, ...]
     ) -> Outcome:
         """Make one call for a chain; see `Guard.attempt`.
 
@@ -66,11 +66,11 @@ class Layer(Guard):
                 return answer
         if operation not in effects.CHANGES:
             if operation is operations.missed:
-                self._books.missed(*args)
+                self._recorder.missed(*args)
                 return Outcome(Kind.DONE)
-            return self.attempt(raw, operation, args)
+            return self.attempt(backend, operation, args)
         try:
-            return self._noted(operation, args, self.attempt(raw, operation, args), mark)
+            return self._noted(operation, args, self.attempt(backend, operation, args), mark)
         except BaseException as error:  # cancelled, interrupted: the change may be made or not
             self._ended_early(error, operation, args)
             raise
@@ -79,7 +79,7 @@ class Layer(Guard):
         """As `execute`, while the event loop goes on; for a layer that is not called in place."""
         if operation is operations.missed:
             return self.execute(None, operation, args)
-        if isinstance(self._awaited, WithTheOrm):
+        if isinstance(self._awaited, OrmThread):
             return await self._execute_with_the_orm(self._awaited, operation, args)
         mark = self.ledger.mark
         if not self.ledger.trusted:
@@ -95,7 +95,7 @@ class Layer(Guard):
             raise
 
     async def _execute_with_the_orm(
-        self, orm: WithTheOrm, operation: Callable[..., Outcome], args: tuple[Any, ...]
+        self, orm: OrmThread, operation: Callable[..., Outcome], args: tuple[Any, ...]
     ) -> Outcome:
         """Have `execute` run where the transactions are that the call and its notes depend on."""
         call = operation, args
@@ -164,13 +164,13 @@ class Layer(Guard):
         """Keep the books of a change that began at `mark`; return what its outcome means."""
         kind = outcome.kind
         if kind is Kind.DONE:
-            self._books.lives(operation, args)
-            return self._books.confirmed(operation, args, outcome, mark)
+            self._recorder.lives(operation, args)
+            return self._recorder.confirmed(operation, args, outcome, mark)
         if kind is not Kind.REJECTED and outcome.made:
-            self._books.lives(operation, args)
-            self._books.unconfirmed(operation, args, outcome.abandoned)
+            self._recorder.lives(operation, args)
+            self._recorder.unconfirmed(operation, args, outcome.abandoned)
         elif operation not in effects.BACKFILLS and operation not in effects.DECISIONS:
-            self._books.missed(operation, args)
+            self._recorder.missed(operation, args)
         return outcome
 
     def _ended_early(
@@ -181,9 +181,9 @@ class Layer(Guard):
         given: tuple[Any, ...] | None = None,
     ) -> None:
         """Keep the books of a change that raised `error`; `given`: what its limit was, if not `args`."""
-        self._books.lives(operation, args)
+        self._recorder.lives(operation, args)
         if interrupts(error):  # else the caller's own mistake, or an answer in this form
-            self._books.unconfirmed(operation, args, abandoned_by(error, given or args))
+            self._recorder.unconfirmed(operation, args, abandoned_by(error, given or args))
 
     def _answer(
         self,
@@ -196,10 +196,10 @@ class Layer(Guard):
 
         `in_passing`: whether a repair may be made on the way, where no agent can run.
         """
-        agent.attend()
+        background.ensure_running()
         if operation is operations.missed:  # its caller is about to end, and waits for nothing
             return None, args
-        if in_passing and agent.stalled:
+        if in_passing and background.cannot_run:
             self._repair_in_passing(operation, args)
         if self._away():  # comes before what it would not be asked for
             if operation in effects.ASKING:
@@ -207,13 +207,13 @@ class Layer(Guard):
                 return REJECTED, args
             if operation in effects.REPLACING:
                 self.rejected += 1
-                self._books.missed(operation, args)
+                self._recorder.missed(operation, args)
                 return REJECTED, args
-        return self._books.answer(operation, args)
+        return self._recorder.answer(operation, args)
 
     def _away(self) -> bool:
         breaker = self.breaker
-        return breaker.refuses or breaker.state is State.FORCED_OPEN
+        return breaker.is_rejecting or breaker.state is State.FORCED_OPEN
 
     def _repair_in_passing(self, operation: Callable[..., Outcome], args: tuple[Any, ...]) -> None:
         """Repair a little before this call, which is missed if its caller is ended meanwhile."""
@@ -221,7 +221,7 @@ class Layer(Guard):
             self.repair(REPAIR_IN_PASSING)
         except BaseException:  # the caller ends here, and its change is never asked for
             if operation in effects.REPLACING or operation is operations.clear:
-                self._books.missed(operation, args)
+                self._recorder.missed(operation, args)
             raise
 
     def _repair_clear(self) -> bool:
@@ -235,12 +235,12 @@ class Layer(Guard):
             if not _is_refused(error, operations.clear):
                 raise
             # The layer cannot clear: nothing will make it.
-            self._reports.unrepaired(error)
+            self._telemetry.unrepaired(error)
             self.ledger.give_up_clear(mark)
             return True
         if outcome.kind is not Kind.DONE:
             return False
-        self._books.once_committed(lambda: self.ledger.cleared(mark))
+        self._recorder.once_committed(lambda: self.ledger.cleared(mark))
         return True
 
     def _repair_batch(self, batch: list[Due]) -> bool:
@@ -258,12 +258,12 @@ class Layer(Guard):
             # A key that the layer does not take.
             if len(batch) > 1:
                 return all(self._repair_batch([entry]) for entry in batch)
-            self._reports.unrepaired(error)
+            self._telemetry.unrepaired(error)
             self.ledger.repaired(batch)  # and so has nothing under
             return True
         if outcome.kind is not Kind.DONE:
             return False
-        self._books.once_committed(lambda: self.ledger.repaired(batch))
+        self._recorder.once_committed(lambda: self.ledger.repaired(batch))
         return True
 
     def _make_up(
@@ -276,9 +276,9 @@ class Layer(Guard):
         try:
             outcome = self.attempt(None, operation, args)
         except BaseException as error:  # the ledger has to know how the call ended
-            self._books.wait_for_repair(abandoned_by(error), call)
+            self._recorder.wait_for_repair(abandoned_by(error), call)
             raise
-        self._books.wait_for_repair(outcome.abandoned, call)
+        self._recorder.wait_for_repair(outcome.abandoned, call)
         return outcome
 
     def _try_when_idle(self) -> float:

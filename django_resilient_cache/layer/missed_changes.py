@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, TypeAlias
 
-from django_resilient_cache.layer.abandoned_calls import Entry, LateCalls
+from django_resilient_cache.layer.abandoned_calls import AbandonedCalls, Entry
 
 #: Keys that one ledger holds; about 20 MB, and only ever in an outage.
 CAPACITY = 100_000
@@ -42,7 +42,7 @@ class Missed:
 Due: TypeAlias = tuple[Hashable, Missed]
 
 
-class Ledger:
+class MissedChanges:
     """The ledger of one alias in this process.
 
     Entries are known by the key as the layer stores it.  `lifetime` tells for how many seconds an
@@ -63,7 +63,7 @@ class Ledger:
         self._lock = threading.RLock()
         # A dictionary would pass over all that is repaired already to find what comes first.
         self._missed: OrderedDict[Hashable, Missed] = OrderedDict()
-        self._late = LateCalls(clock)
+        self._late = AbandonedCalls(clock)
         self._suspect_until = 0.0
         #: The marks of the last key for which there was no room and of a clear() that the layer
         #: missed and that is to be made up for; 0: none.

@@ -11,18 +11,18 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.db import connections, router
 
 from django_resilient_cache.adapters import effects, operations, remaining_ttl
-from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.adapters.outcome import MISS, Kind, Outcome
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.exceptions import ResilientCacheError
 from django_resilient_cache.layer.abandoned_calls import Entry
-from django_resilient_cache.layer.missed_changes import Ledger
+from django_resilient_cache.layer.missed_changes import MissedChanges
 
 _READS_ONE = frozenset({operations.get, operations.has_key, remaining_ttl.get_with_ttl})
 _READS_MANY = frozenset({operations.get_many, remaining_ttl.get_many_with_ttl})
 
 
-class Bookkeeper:
+class Recorder:
     """Keeps the ledger of one alias: which operations it answers, which enter it and leave it."""
 
     __slots__ = ("_alias", "_default", "_longest", "_template", "ledger")
@@ -34,7 +34,7 @@ class Bookkeeper:
         self._default: float | None = -1.0
         #: The longest timeout in seconds written here by this process; None: for ever.
         self._longest: float | None = 0.0
-        self.ledger = Ledger(self._lifetime, clock)
+        self.ledger = MissedChanges(self._lifetime, clock)
 
     def answer(
         self, operation: Callable[..., Outcome], args: tuple[Any, ...]
@@ -101,7 +101,7 @@ class Bookkeeper:
         *,
         unsure: bool = False,
     ) -> None:
-        """Note that the layer did not confirm this change; see `Ledger.note`."""
+        """Note that the layer did not confirm this change; see `MissedChanges.note`."""
         if operation is operations.clear:
             first = self.ledger.note_clear(abandoned)
         else:
@@ -109,16 +109,16 @@ class Bookkeeper:
             first = self.ledger.note(entries, abandoned, unsure=unsure)
         self.wait(abandoned)
         if first:  # else it comes back of its own accord
-            agent.wake()
+            background.wake()
         else:
-            agent.attend()
+            background.ensure_running()
 
     def wait(self, abandoned: Any) -> None:
         """Tell the ledger when an abandoned call has ended."""
 
         def ended() -> None:
             self.ledger.landed(abandoned)
-            agent.wake()
+            background.wake()
 
         if abandoned is not None:
             self._lifetime()
@@ -129,7 +129,7 @@ class Bookkeeper:
 
         def ended() -> None:
             self.ledger.landed(call, deleted=True)
-            agent.wake()
+            background.wake()
 
         if abandoned is None:
             self.ledger.landed(call, deleted=True)
@@ -193,7 +193,7 @@ class Bookkeeper:
     def _instance(self) -> BaseCache:
         """Return an instance that is only asked for keys and defaults."""
         if self._template is None:
-            self._template = own_instance(self._alias)
+            self._template = private_instance(self._alias)
         return self._template
 
 

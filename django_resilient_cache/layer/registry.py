@@ -16,8 +16,8 @@ from django_resilient_cache import conf
 from django_resilient_cache.adapters.transactions import Transactions
 from django_resilient_cache.breaker import CircuitBreaker
 from django_resilient_cache.chain.generations import Generations
-from django_resilient_cache.chain.single_flight import Flights
-from django_resilient_cache.concurrency.background import INTERVAL, agent
+from django_resilient_cache.chain.single_flight import SingleFlight
+from django_resilient_cache.concurrency.background import INTERVAL, background
 from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
 
@@ -42,9 +42,9 @@ class Registry:
         self._layers: dict[str, Layer] = {}
         self._chains: list[Known] = []
         self.generations = Generations()
-        self.flights = Flights()
+        self.flights = SingleFlight()
         #: Whether the first use of a chain starts the agent, not only the first thing to do.
-        self.agent_from_first_use = False
+        self.background_from_first_use = False
 
     def layer(self, alias: str) -> Layer:
         """Return the layer of `alias`; raises ImproperlyConfigured where its settings are wrong."""
@@ -60,8 +60,8 @@ class Registry:
 
         Read once: under ASGI each task has backend instances of its own.
         """
-        if self.agent_from_first_use:
-            agent.attend()
+        if self.background_from_first_use:
+            background.ensure_running()
         for known in self._chains:
             if known.location == location and known.params == params:
                 return known
@@ -95,7 +95,7 @@ class Registry:
         self.flights.after_fork()
         for layer in self._layers.values():
             layer.after_fork()
-            if self.agent_from_first_use:
+            if self.background_from_first_use:
                 layer.ledger.trusted = False  # the first call then has the agent see to it
 
     @staticmethod
@@ -141,8 +141,8 @@ def _tended(layer: Layer) -> float | None:
 
 registry = Registry()
 breakers = Breakers()
-agent.add_tick(registry.tend)
-agent.add_rest(connections.close_all)  # of the agent's thread only
+background.add_tick(registry.tend)
+background.add_rest(connections.close_all)  # of the agent's thread only
 
 
 def _caches_changed(*, setting: str, **kwargs: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_resilient_cache.breaker.states import State, Transition
-from django_resilient_cache.concurrency.background import agent
+from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.signals import breaker_state_changed, layer_failed
 
 logger = logging.getLogger("django_resilient_cache")
@@ -21,7 +21,7 @@ QUIET_SECONDS = 60.0
 CHANGES = 20
 
 
-class Reports:
+class Telemetry:
     """Log lines and signals about one alias, handed to the agent's thread."""
 
     def __init__(self, alias: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class Reports:
     def failure(self, operation: str, error: BaseException | None) -> None:
         """Tell of a failed call, unless another one was told of within the last minute."""
         if self._is_first("failure"):
-            agent.send(lambda: self._tell_failure(operation, error))
+            background.send(lambda: self._tell_failure(operation, error))
 
     def no_place(self, operation: str, error: BaseException | None) -> None:
         """Tell of a call that could not be made for want of a place, once a minute."""
@@ -60,7 +60,7 @@ class Reports:
         if change.new is State.CLOSED:
             self._quiet_until.clear()
         at = time.time()
-        agent.send(lambda: self._tell_change(change, at))
+        background.send(lambda: self._tell_change(change, at))
 
     def _is_first(self, matter: str) -> bool:
         now = self._clock()
@@ -70,7 +70,7 @@ class Reports:
         return True
 
     def _log_later(self, text: str, error: BaseException | None) -> None:
-        agent.send(
+        background.send(
             lambda: logger.warning(f"{text} (%s: %s)", self._alias, type(error).__name__, error)  # noqa: G004 - a template
         )
 

@@ -20,7 +20,7 @@ from django_resilient_cache.testing.fault import READS, Effect, Fault, Narrowing
 T = TypeVar("T")
 
 #: Seconds that `discard` gives waiting calls to leave.
-FAREWELL_SECONDS = 1.0
+STOP_SECONDS = 1.0
 
 
 class Active:
@@ -238,8 +238,8 @@ class Faults:
 
     def _wait_until_left(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self.hanging, FAREWELL_SECONDS)
-        self._later.wait_until_left(FAREWELL_SECONDS)
+            self._changed.wait_for(lambda: not self.hanging, STOP_SECONDS)
+        self._later.wait_until_left(STOP_SECONDS)
 
     def _after_fork(self) -> None:
         """Let what waits and what is late to the parent, whose threads they are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django_resilient_cache.concurrency.background import FAREWELL_SECONDS, agent
+from django_resilient_cache.concurrency.background import STOP_SECONDS, background
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing.faulty_cache import discard_all
 
@@ -27,11 +27,11 @@ def rehearsal() -> Iterator[None]:
 
 def _start_afresh() -> None:
     # While the faults last: a repair that is under way must not get through at the end.
-    with agent.at_rest(FAREWELL_SECONDS):
+    with background.at_rest(STOP_SECONDS):
         for layer in list(registry._layers.values()):
             layer.ledger.forget()
         discard_all()
         for layer in list(registry._layers.values()):
             layer.ledger.forget()  # what has just been given up
             layer.breaker.reset("rehearsal")
-            layer._reports._quiet_until.clear()  # the next failure is the first one again
+            layer._telemetry._quiet_until.clear()  # the next failure is the first one again

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import TypeVar
 
-from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 _TOO_LATE = 0.9
 
 
-class Places:
+class WaitQueue:
     """The tasks that wait for one of a limited number of places (threads, connections).
 
     Who waits longest is next, and who comes does not overtake, nor take what another one was called
@@ -34,9 +34,9 @@ class Places:
 
     def __init__(self, free: Callable[[], int]) -> None:
         self._places_free = free
-        self._waiting: deque[Turn] = deque()
+        self._waiting: deque[Waiter] = deque()
         #: Those who were called and have not looked yet.
-        self._called: deque[Turn] = deque()
+        self._called: deque[Waiter] = deque()
 
     def freed(self) -> None:
         """Have one of those who wait look for the place that was given back just now."""
@@ -46,13 +46,13 @@ class Places:
                 if turn.call():
                     return  # else its loop has stopped, or it has left: the next one
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """End the wait of all who queue up: there is nothing to be had any more."""
         for turn in _all(self._called):
-            turn.turn_away()
+            turn.reject_waiting()
         while self._waiting:
             with suppress(IndexError):
-                self._waiting.popleft().turn_away()
+                self._waiting.popleft().reject_waiting()
 
     def someone_is_next(self) -> bool:
         """Whether somebody waits whom one who comes now must not overtake."""
@@ -87,17 +87,17 @@ class Places:
                     return None
         return found
 
-    def _may_look(self, turn: Turn) -> bool:
+    def _may_look(self, turn: Waiter) -> bool:
         return turn.was_called or (turn.is_next and self._more_than_called_for())
 
     @contextmanager
-    def queue(self, seconds: float | None) -> Iterator[Turn]:
+    def queue(self, seconds: float | None) -> Iterator[Waiter]:
         """Queue up, for about `seconds` (None: without end).
 
         Inside, look for a place each time before waiting for a turn: one may have been freed
         just before.
         """
-        turn = Turn(self._waiting, self._called, seconds)
+        turn = Waiter(self._waiting, self._called, seconds)
         try:
             yield turn
         finally:
@@ -107,12 +107,14 @@ class Places:
                 self.freed()
 
 
-class Turn:
+class Waiter:
     """One task in a queue: it waits, or was called and is about to look, or has left."""
 
     __slots__ = ("_bell", "_called", "_late_at", "_left", "_waiting", "turned_away", "was_called")
 
-    def __init__(self, waiting: deque[Turn], called: deque[Turn], seconds: float | None) -> None:
+    def __init__(
+        self, waiting: deque[Waiter], called: deque[Waiter], seconds: float | None
+    ) -> None:
         self._waiting = waiting
         self._called = called
         self._late_at = inf if seconds is None else monotonic() + seconds * _TOO_LATE
@@ -120,7 +122,7 @@ class Turn:
         self.turned_away = False
         #: Whether there is a place for it, or was until just now.
         self.was_called = False
-        self._bell = Bell()
+        self._bell = ThreadsafeEvent()
         waiting.append(self)
 
     @property
@@ -149,7 +151,7 @@ class Turn:
         _remove(self._called, self)
         return False
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """Have it go."""
         self.turned_away = True
         self._bell.ring()
@@ -160,7 +162,7 @@ class Turn:
         if not await self._bell.wait(seconds) or self.turned_away:
             return False
         self.was_called = True
-        self._bell = Bell()
+        self._bell = ThreadsafeEvent()
         self._waiting.appendleft(self)
         _remove(self._called, self)
         return True
@@ -174,7 +176,7 @@ class Turn:
         return False
 
 
-class Room(Places):
+class Bulkhead(WaitQueue):
     """Places for so many tasks at a time, from all event loops of the process; others queue."""
 
     def __init__(self, most: int) -> None:
@@ -204,14 +206,14 @@ class Room(Places):
         return True
 
 
-def _all(turns: deque[Turn]) -> list[Turn]:
+def _all(turns: deque[Waiter]) -> list[Waiter]:
     try:
         return list(turns)
     except RuntimeError:  # changed by another thread meanwhile, where there is no GIL
         return []
 
 
-def _remove(turns: deque[Turn], turn: Turn) -> bool:
+def _remove(turns: deque[Waiter], turn: Waiter) -> bool:
     try:
         turns.remove(turn)
     except ValueError:

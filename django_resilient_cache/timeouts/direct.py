@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.cache import BaseCache, caches
 
-from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.timeouts.time_limit import Operation, T, never
 
 
@@ -25,10 +25,10 @@ class DirectLimit:
         self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
     ) -> T:
         """Run the operation; there is no budget to keep."""
-        raw: BaseCache = caches[self._alias]
-        return operation(raw, *args)
+        backend: BaseCache = caches[self._alias]
+        return operation(backend, *args)
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
     def after_fork(self) -> None:
@@ -58,9 +58,9 @@ class OwnDirectLimit:
         own: _Own | None = getattr(self._here, "own", None)
         if own is None:
             self._here.own = own = _Own(self._alias)
-        return operation(own.raw, *args)
+        return operation(own.backend, *args)
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
     def after_fork(self) -> None:
@@ -81,8 +81,8 @@ class _Own:
     """An instance of our own, closed with the thread that it is for."""
 
     def __init__(self, alias: str) -> None:
-        self.raw = own_instance(alias)
+        self.backend = private_instance(alias)
 
     def __del__(self) -> None:
         with suppress(Exception):
-            self.raw.close()
+            self.backend.close()

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from asgiref.sync import sync_to_async
 from django.core.cache import BaseCache
 
-from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import Expired, Operation, T, abandon, never
+from django_resilient_cache.timeouts.time_limit import Operation, T, TimedOut, abandon, never
 
 
 class AwaitedLimit(Protocol):
@@ -29,8 +29,8 @@ class AwaitedLimit(Protocol):
     ) -> T:
         """As `Limit.call`.  Cancellation passes at once; `abandoned_by` tells what goes on then."""
 
-    def turn_away(self) -> None:
-        """As `Limit.turn_away`."""
+    def reject_waiting(self) -> None:
+        """As `Limit.reject_waiting`."""
 
     def after_fork(self) -> None:
         """As `Limit.after_fork`."""
@@ -62,13 +62,13 @@ class SocketsOnThreads:
         def call(_: object, *args: Any) -> T:
             left = None if ends is None else ends - monotonic()
             if left is not None and left <= 0:
-                raise Expired(0.0)
+                raise TimedOut(0.0)
             return self._limit.call(operation, args, left, trial=trial)
 
         return await self._threads.acall(call, args, budget, trial=trial)
 
-    def turn_away(self) -> None:
-        self._threads.turn_away()
+    def reject_waiting(self) -> None:
+        self._threads.reject_waiting()
 
     def after_fork(self) -> None:
         self._threads.after_fork()
@@ -77,7 +77,7 @@ class SocketsOnThreads:
         self._threads.close()
 
 
-class WithTheOrm:
+class OrmThread:
     """Calls a database without a limit where Django's async code does so: in the ORM's thread.
 
     There are the connections that the code around it uses, and their transactions.
@@ -86,14 +86,14 @@ class WithTheOrm:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self.refused: Callable[[], bool] = never  # there are no places
-        self._raw: BaseCache | None = None
+        self._backend: BaseCache | None = None
 
     async def acall(
         self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
     ) -> T:
-        if self._raw is None:
-            self._raw = own_instance(self._alias)
-        call = _Call(operation, (self._raw, *args))
+        if self._backend is None:
+            self._backend = private_instance(self._alias)
+        call = _Call(operation, (self._backend, *args))
         made = asyncio.ensure_future(sync_to_async(call)())
         made.add_done_callback(_seen)
         try:
@@ -104,7 +104,7 @@ class WithTheOrm:
             raise
         return result
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
     def after_fork(self) -> None:

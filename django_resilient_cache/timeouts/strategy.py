@@ -11,8 +11,8 @@ from django_resilient_cache.adapters.memcached import strange_client as _strange
 from django_resilient_cache.timeouts.direct import DirectLimit, OwnDirectLimit
 from django_resilient_cache.timeouts.from_event_loop import (
     AwaitedLimit,
+    OrmThread,
     SocketsOnThreads,
-    WithTheOrm,
 )
 from django_resilient_cache.timeouts.sockets import greenlets
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
@@ -70,7 +70,7 @@ def make_awaited(config: conf.LayerConfig, limit: Limit) -> AwaitedLimit | None:
         return SocketsOnThreads(limit, threads)
     if config.family in IN_PLACE:
         return None
-    return WithTheOrm(config.alias) if config.family == "database" else threads
+    return OrmThread(config.alias) if config.family == "database" else threads
 
 
 def strange_client(config: conf.LayerConfig) -> str | None:

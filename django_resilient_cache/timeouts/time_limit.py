@@ -15,7 +15,7 @@ T = TypeVar("T")
 Operation = Callable[..., T]
 
 
-class Expired(Exception):
+class TimedOut(Exception):
     """The budget of one operation ended before the operation did.
 
     `given` is the time in seconds that the other side was really given: the time spent
@@ -67,7 +67,7 @@ _ABANDONED = "_resilient_cache_abandoned"
 _left: dict[int, Abandoned] = {}
 
 
-class NoPlace(Exception):
+class BulkheadFull(Exception):
     """No place was free within the budget, or by then the layer was not to be asked any more.
 
     `given`: seconds for which the layer left calls without an answer in all places meanwhile, though
@@ -97,12 +97,12 @@ class Limit(Protocol):
     ) -> T:
         """Run ``operation(raw_backend, *args)`` for at most `budget` seconds (None: no limit).
 
-        Raises `Expired` at the end of the budget and `NoPlace` where it could not even be
+        Raises `TimedOut` at the end of the budget and `BulkheadFull` where it could not even be
         asked; whatever else the operation raises passes through unchanged.
         """
 
-    def turn_away(self) -> None:
-        """Let those go who wait for a place, with `NoPlace`: they are `refused` now."""
+    def reject_waiting(self) -> None:
+        """Let those go who wait for a place, with `BulkheadFull`: they are `refused` now."""
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent (threads, connections)."""

@@ -172,8 +172,8 @@ def test_no_thread_but_the_agent_s_asks_the_board(site):
     )
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    agent = "resilient-cache-agent"
-    assert json.loads(out) == [["get_many", agent], ["set", agent]]
+    background = "resilient-cache-agent"
+    assert json.loads(out) == [["get_many", background], ["set", background]]
 
 
 def test_a_test_run_is_no_worker(site):

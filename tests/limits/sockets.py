@@ -11,7 +11,7 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 
 from .in_loop import MOST_LAG, InALoop, called
 
@@ -91,7 +91,7 @@ def assert_cut(limit, operation=get, *args, given=0.9, tries=4, budget=LIMIT):
     seen = []
     for _ in range(tries):
         outcome, seconds = timed(call, limit, operation, *args, budget=budget)
-        assert isinstance(outcome, Expired), outcome
+        assert isinstance(outcome, TimedOut), outcome
         lag = limit.lag if isinstance(limit, InALoop) else 0.0
         seen.append((seconds, outcome.given, lag))
         if seconds <= budget + GRACE and outcome.given >= given * budget and lag < MOST_LAG:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from tests.limits.event_loops import a_loop, run
 
 
 def test_a_bell_that_was_rung_before():
     async def main():
-        bell = Bell()
+        bell = ThreadsafeEvent()
         bell.ring()
         bell.ring()
         return [await bell.wait(60.0), await bell.wait(None), bell.rung]
@@ -21,7 +21,7 @@ def test_a_bell_that_was_rung_before():
 
 def test_a_bell_rung_by_another_thread():
     async def main():
-        bell = Bell()
+        bell = ThreadsafeEvent()
         timer = threading.Timer(0.03, bell.ring)
         timer.start()
         rung = await bell.wait(60.0)
@@ -33,7 +33,7 @@ def test_a_bell_rung_by_another_thread():
 
 def test_a_bell_that_nobody_rings_in_time_can_be_waited_for_again():
     async def main():
-        bell = Bell()
+        bell = ThreadsafeEvent()
         in_time = await bell.wait(0.01), await bell.wait(-1.0), await bell.wait(0.0)
         asyncio.get_running_loop().call_later(0.01, bell.ring)
         return in_time, await bell.wait(60.0)
@@ -45,7 +45,7 @@ def test_a_bell_rung_at_the_very_end_of_a_wait():
     """By another thread, at each point at which this one can lose the interpreter."""
 
     async def main():
-        bell = Bell()
+        bell = ThreadsafeEvent()
         loop = asyncio.get_running_loop()
         create_future = loop.create_future
 
@@ -67,7 +67,7 @@ def test_a_bell_rung_at_the_very_end_of_a_wait():
 
 def test_a_bell_in_a_closed_loop():
     async def make():
-        return Bell()
+        return ThreadsafeEvent()
 
     with a_loop() as loop:
         bell = loop.run_until_complete(make())
@@ -78,7 +78,7 @@ def test_a_bell_in_a_closed_loop():
 def test_a_wait_that_is_cancelled_leaves_no_timer():
     async def main():
         loop = asyncio.get_running_loop()
-        bell = Bell()
+        bell = ThreadsafeEvent()
         task = asyncio.create_task(bell.wait(60.0))
         await asyncio.sleep(0)
         task.cancel()

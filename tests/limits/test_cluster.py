@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from django_resilient_cache import conf
 from django_resilient_cache.timeouts.strategy import choose, make_limit
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.entries import CHAIN, VALKEY_CLUSTER
 from tests.replication import cluster
@@ -69,7 +69,7 @@ def test_with_a_frozen_node_a_call_is_answered_or_cut(limit, nodes):
     nodes[1].freeze()
     outcomes = {key: timed(call, limit, get, key, budget=LIMIT) for key in keys}
 
-    cut = [seconds for outcome, seconds in outcomes.values() if isinstance(outcome, Expired)]
+    cut = [seconds for outcome, seconds in outcomes.values() if isinstance(outcome, TimedOut)]
     answered = [key for key, (outcome, _) in outcomes.items() if outcome == f"value of {key}"]
     assert len(cut) + len(answered) == len(keys)
     assert len(cut) > 3
@@ -85,5 +85,5 @@ def test_all_nodes_frozen_before_the_first_connection(limit, nodes):
         node.freeze()
     outcomes = [timed(call, limit, budget=LIMIT) for _ in range(5)]
 
-    assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+    assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
     assert sorted(seconds for _, seconds in outcomes)[2] <= LIMIT + GRACE

@@ -98,7 +98,7 @@ def test_a_client_of_ones_own_is_guarded(memcached):
         limit = SocketsLimit("default")
         call(limit, put, "key", "value", budget=2.0)
         assert call(limit, get, "key", budget=2.0) == "value"
-        raw: Any = limit.raw()
+        raw: Any = limit.backend()
         (servers,) = raw._cache.clients.values()
         assert isinstance(servers.client_pool.free[-1], OurCache.client.client_class)
         limit.close()

@@ -12,7 +12,7 @@ import time
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.apart import apart
 
@@ -37,7 +37,7 @@ def _stutter(server, stop):
 
 def _connections(limit):
     """The pools of the limit's client, one for each server."""
-    return [client.client_pool for client in limit.raw()._cache.clients.values()]
+    return [client.client_pool for client in limit.backend()._cache.clients.values()]
 
 
 @pytest.mark.parametrize("make", [services.memcached_server, unix_memcached], ids=["tcp", "unix"])
@@ -58,7 +58,7 @@ def test_no_call_ever_gets_the_answer_of_another(make):
                         found = call(limit, get_many, chosen, budget=budget)
                     else:
                         found = {chosen[0]: call(limit, get, chosen[0], budget=budget)}
-                except Expired:
+                except TimedOut:
                     cut.append(1)
                     continue
                 right.append(1)
@@ -181,7 +181,7 @@ def test_a_request_cut_short_is_taken_back():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with limit_for(f"127.0.0.1:{listener.getsockname()[1]}") as limit:
             outcome, _ = timed(call, limit, put, "key", "value")
-            assert isinstance(outcome, Expired)
+            assert isinstance(outcome, TimedOut)
             connection, _ = listener.accept()
             with connection:
                 connection.settimeout(5.0)
@@ -225,7 +225,7 @@ def test_a_budget_that_has_ended_costs_no_connection(memcached):
         call(limit, put, "key", "value", budget=2.0)
         outcome, _ = timed(limit.call, slow, (), 0.04, trial=False)
 
-        assert isinstance(outcome, Expired)
+        assert isinstance(outcome, TimedOut)
         assert call(limit, budget=2.0) == "value"
         assert proxy.connections == 1
 
@@ -337,10 +337,10 @@ def two(own_memcached):
 
 def _by_server(limit, keys):
     """The keys of each server, by the client's own rule."""
-    client = limit.raw()._cache
+    client = limit.backend()._cache
     places = {}
     for key in keys:
-        name = limit.raw().make_key(key)
+        name = limit.backend().make_key(key)
         places.setdefault(client.hasher.get_node(name), []).append(key)
     return places
 
@@ -370,7 +370,7 @@ def test_one_of_two_servers_away(two, fault):
         end = time.monotonic() + 3.0  # bare, it is marked dead in this time and its keys move
         while time.monotonic() < end:
             outcome, seconds = timed(call, limit, get, random.choice(ill))
-            assert isinstance(outcome, Expired | OSError), outcome
+            assert isinstance(outcome, TimedOut | OSError), outcome
             assert call(limit, get, random.choice(well), budget=2.0) == "old"
             time.sleep(0.1)
         for operation in (
@@ -383,7 +383,7 @@ def test_one_of_two_servers_away(two, fault):
             lambda raw: raw.clear(),
         ):
             outcome, seconds = timed(limit.call, operation, (), LIMIT, trial=False)
-            assert isinstance(outcome, Expired | OSError), outcome
+            assert isinstance(outcome, TimedOut | OSError), outcome
             assert seconds <= LIMIT + 3 * GRACE
         if fault == "freeze":
             broken.thaw()

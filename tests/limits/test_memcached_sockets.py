@@ -11,7 +11,7 @@ import pytest
 from django.core.cache import caches
 
 from django_resilient_cache.timeouts.sockets.pymemcache import Connections
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 
 from .memcached import at, limit_for, needs_pymemcache, unix_memcached
@@ -37,7 +37,7 @@ def test_it_is_the_cache_that_others_use_too(memcached):
         caches["default"].set("key", "theirs")
 
         assert call(limit, budget=2.0) == "theirs"
-        assert limit.raw() is not caches["default"]
+        assert limit.backend() is not caches["default"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_clients_own_options_are_kept(memcached, options):
         caches["default"].set("key", "theirs")
 
         assert call(limit, budget=2.0) == "theirs"
-        client = limit.raw()._cache
+        client = limit.backend()._cache
         (single,) = next(iter(client.clients.values())).client_pool.free
         for name in options.keys() - {"use_pooling", "max_pool_size", "key_prefix"}:
             assert getattr(single, name) == options[name]
@@ -146,7 +146,7 @@ def test_frozen_for_each_operation(own_memcached, operation):
 
         outcomes = [timed(lambda: limit.call(operation, (), LIMIT, trial=False)) for _ in range(4)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes), outcomes
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes), outcomes
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
 
 
@@ -157,7 +157,7 @@ def test_frozen_while_it_swallows_a_large_value():
 
         outcomes = [timed(call, limit, put, "key", b"x" * 900_000) for _ in range(3)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         server.thaw()
 
@@ -312,7 +312,7 @@ def test_a_pool_whose_connections_are_all_in_use_blames_nobody(memcached):
         proxy.answers = "pass"
         holder.join()
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"

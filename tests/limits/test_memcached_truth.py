@@ -13,7 +13,7 @@ from django.core.cache.backends.memcached import PyMemcacheCache
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.timeouts.direct import OwnDirectLimit
 from django_resilient_cache.timeouts.strategy import make_limit, strange_client
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
@@ -69,7 +69,7 @@ every_client = pytest.mark.parametrize("backend", CLIENTS)
 
 
 def _own(alias="default") -> Any:
-    return own_instance(alias)
+    return private_instance(alias)
 
 
 def _bare(alias="default") -> Any:
@@ -103,7 +103,7 @@ def all_fail(raw, operations=OPERATIONS):
 def test_killed(backend, options: dict[Any, dict[str, Any]], own_memcached):
     with configured(backend, own_memcached.location, **options.get(backend, {})):
         for name, operation in OPERATIONS.items():  # each is the first one to find out
-            raw = own_instance("default")
+            raw = private_instance("default")
             raw.set("key", 1)
             own_memcached.kill()
             assert not all_fail(raw, {name: operation})
@@ -117,14 +117,14 @@ def test_killed(backend, options: dict[Any, dict[str, Any]], own_memcached):
 def test_gone_before_the_first_connection(backend):
     with services.RefusedPort() as nobody, configured(backend, at(nobody.port)):
         for name, operation in OPERATIONS.items():
-            assert not all_fail(own_instance("default"), {name: operation})
+            assert not all_fail(private_instance("default"), {name: operation})
 
 
 @every_client
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_frozen_for_longer_than_the_client_waits(backend, name, own_memcached):
     with configured(backend, own_memcached.location, **IMPATIENT[backend]):
-        raw = own_instance("default")
+        raw = private_instance("default")
         patiently(lambda: raw.set("key", 1))
         own_memcached.freeze()
         assert not all_fail(raw, {name: OPERATIONS[name]})
@@ -166,13 +166,15 @@ def test_garbage_is_no_miss(backend, garbage):
         configured(backend, server.location, **IMPATIENT[backend]),
     ):
         for name in ("get", "get_many", "has_key"):
-            assert isinstance(outcome(OPERATIONS[name], own_instance("default")), Exception), name
+            assert isinstance(outcome(OPERATIONS[name], private_instance("default")), Exception), (
+                name
+            )
 
 
 @every_client
 def test_a_connection_that_is_cut_is_no_miss(backend, memcached):
     with services.Proxy(memcached.address) as proxy, configured(backend, proxy.location):
-        raw = own_instance("default")
+        raw = private_instance("default")
         for _ in range(5):
             raw.set("key", "value")
             proxy.cut()
@@ -195,7 +197,7 @@ def test_one_of_two_servers_away(backend, fault, own_memcached):
     with services.memcached_server() as broken:
         places = [own_memcached.location, broken.location]
         with configured(backend, places, **IMPATIENT[backend]):
-            raw = own_instance("default")
+            raw = private_instance("default")
             patiently(lambda: raw.set_many(dict.fromkeys(keys, "old")))
             well = [key for key in keys if b"VALUE" in own_memcached.ask(_asking(key))]
             ill = [key for key in keys if key not in well]
@@ -235,7 +237,7 @@ def test_pylibmc_believes_a_hit_at_once_and_a_miss_at_the_second_time(memcached)
         return int(stats.partition(b"STAT cmd_get ")[2].partition(b"\r\n")[0])
 
     with configured(PYLIBMC, memcached.location):
-        raw = own_instance("default")
+        raw = private_instance("default")
         raw.set_many({"a": 1, "b": 2})
         before = asked()
         assert raw.get("a") == 1
@@ -252,7 +254,7 @@ def test_pylibmcs_answers_that_are_errors_keep_the_connection(memcached):
     import pylibmc
 
     with services.Proxy(memcached.address) as proxy, configured(PYLIBMC, proxy.location):
-        raw = own_instance("default")
+        raw = private_instance("default")
         raw.set("text", "abc")
         assert isinstance(outcome(lambda raw: raw.incr("missing"), raw), ValueError)
         assert isinstance(outcome(lambda raw: raw.incr("text"), raw), pylibmc.Error)
@@ -281,7 +283,7 @@ def test_pylibmcs_other_behaviors_are_kept(memcached):
 @needs_pymemcache
 def test_the_bare_pymemcache_stays_as_it_was(memcached):
     with configured(PYMEMCACHE, memcached.location, retry_attempts=7):
-        own_instance("default")
+        private_instance("default")
 
         assert _bare()._cache.retry_attempts == 7
 
@@ -299,7 +301,7 @@ def test_an_entry_that_cannot_be_read_back_is_no_cached_none(compressed, memcach
         pytest.skip(f"no {name} in this version")
     kind = getattr(serde, name)
     with configured(PYMEMCACHE, memcached.location, serde=kind):
-        raw, bare = own_instance("default"), caches["default"]
+        raw, bare = private_instance("default"), caches["default"]
         for value in (None, "text", b"bytes", 7, ["x" * 1000]):
             bare.set("key", value)
             assert raw.get("key", "default") == value
@@ -323,7 +325,7 @@ def test_a_serde_of_ones_own_is_left_alone(memcached):
             return None
 
     with configured(PYMEMCACHE, memcached.location, serde=Serde()):
-        raw = own_instance("default")
+        raw = private_instance("default")
         raw.set("key", 1)
         assert raw.get("key", "default") is None
         raw.close()

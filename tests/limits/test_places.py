@@ -9,7 +9,7 @@ import time
 import pytest
 
 from django_resilient_cache.timeouts import bulkhead as places
-from django_resilient_cache.timeouts.bulkhead import Places, Room
+from django_resilient_cache.timeouts.bulkhead import Bulkhead, WaitQueue
 from tests.limits.event_loops import a_loop, begun, run
 
 
@@ -19,12 +19,12 @@ async def called(places, seconds=60.0):
 
 
 def test_a_place_freed_where_nobody_waits():
-    Places(int).freed()
+    WaitQueue(int).freed()
 
 
 def test_who_waits_longest_is_called_first():
     async def main():
-        places, order = Places(int), []
+        places, order = WaitQueue(int), []
 
         async def wait(name):
             await called(places)
@@ -46,7 +46,7 @@ def test_who_waits_longest_is_called_first():
 @pytest.mark.parametrize("end", ["cancelled", "out of time"])
 def test_who_is_called_and_has_no_use_for_it_passes_it_on(end):
     async def main():
-        places = Places(int)
+        places = WaitQueue(int)
 
         async def leave():
             with places.queue(60.0) as turn:
@@ -67,7 +67,7 @@ def test_who_is_called_and_has_no_use_for_it_passes_it_on(end):
 
 def test_who_has_left_is_not_called():
     async def main():
-        places = Places(int)
+        places = WaitQueue(int)
         assert not await called(places, 0.0)
         waits = asyncio.create_task(called(places))
         await asyncio.sleep(0)
@@ -79,7 +79,7 @@ def test_who_has_left_is_not_called():
 
 @pytest.mark.parametrize("closed", [False, True], ids=["stopped loop", "closed loop"])
 def test_who_waits_in_a_loop_that_does_not_run_keeps_nobody_waiting(closed):
-    places = Places(int)
+    places = WaitQueue(int)
 
     async def main():
         waits = asyncio.create_task(called(places))
@@ -103,7 +103,7 @@ def test_where_more_is_free_than_those_called_need_the_next_one_is_called():
 
     async def main():
         free = ["a place", "another"]
-        places = Places(free.__len__)
+        places = WaitQueue(free.__len__)
 
         async def take():
             with places.queue(60.0) as turn:
@@ -123,7 +123,7 @@ def test_where_more_is_free_than_those_called_need_the_next_one_is_called():
 
 def test_one_who_has_left_as_it_was_about_to_be_called_is_forgotten():
     async def main():
-        places = Places(int)
+        places = WaitQueue(int)
         with places.queue(60.0) as turn:
             places._waiting.popleft()  # by another thread
         assert not turn.call()
@@ -135,13 +135,13 @@ def test_one_who_has_left_as_it_was_about_to_be_called_is_forgotten():
 def test_who_is_turned_away_goes_at_once_and_does_not_look():
     async def main():
         looked = []
-        places = Places(int)
+        places = WaitQueue(int)
         waits = [
             asyncio.create_task(places.take(lambda: looked.append(None), 60.0)) for _ in range(5)
         ]
         await asyncio.sleep(0)
         looked.clear()
-        places.turn_away()
+        places.reject_waiting()
         found = await asyncio.gather(*waits)
         return found, len(looked), len(places._waiting), len(places._called)
 
@@ -166,7 +166,7 @@ def test_last_come_first_served_where_those_who_wait_longest_have_none(clock):
 
 
 async def order_of_turns(clock, passing):
-    room, order, tasks = Room(1), [], []
+    room, order, tasks = Bulkhead(1), [], []
     await room.enter(60.0)
 
     async def visit(name):
@@ -189,7 +189,7 @@ async def order_of_turns(clock, passing):
 
 def test_there_are_never_more_inside_than_places():
     async def main():
-        room, inside, most = Room(3), [], []
+        room, inside, most = Bulkhead(3), [], []
 
         async def visit(number):
             assert await room.enter(60.0)
@@ -209,7 +209,7 @@ def test_who_comes_back_at_once_queues_up_behind_those_who_wait():
     """It would take each place that it has just freed, before the one called for it can look."""
 
     async def main():
-        room, visits, most = Room(2), [0] * 20, 0
+        room, visits, most = Bulkhead(2), [0] * 20, 0
 
         async def visit(number):
             nonlocal most
@@ -228,7 +228,7 @@ def test_who_comes_back_at_once_queues_up_behind_those_who_wait():
 
 @pytest.mark.parametrize("called", [False, True], ids=["waiting", "called"])
 def test_a_task_whose_loop_has_stopped_keeps_no_newcomer_waiting(called):
-    room = Room(1)
+    room = Bulkhead(1)
     assert run(room.enter(0.0))
 
     async def leave():
@@ -248,12 +248,12 @@ def test_a_task_whose_loop_has_stopped_keeps_no_newcomer_waiting(called):
 
 def test_who_was_called_just_before_all_are_turned_away_goes_too():
     async def main():
-        room = Room(1)
+        room = Bulkhead(1)
         await room.enter(0.0)
         waits = asyncio.create_task(room.enter(60.0))
         await asyncio.sleep(0)
         room.leave()
-        room.turn_away()
+        room.reject_waiting()
         return await waits, await room.enter(0.0), len(room._called)
 
     assert run(main()) == (False, True, 0)
@@ -261,7 +261,7 @@ def test_who_was_called_just_before_all_are_turned_away_goes_too():
 
 def test_who_finds_no_place_in_time():
     async def main():
-        room = Room(1)
+        room = Bulkhead(1)
         entered = [await room.enter(0.0), await room.enter(0.01), await room.enter(-1.0)]
         room.leave()
         return [*entered, await room.enter(0.0)], len(room._waiting)
@@ -271,7 +271,7 @@ def test_who_finds_no_place_in_time():
 
 def test_a_place_freed_when_the_time_is_over_is_of_no_use():
     async def main():
-        room = Room(1)
+        room = Bulkhead(1)
         await room.enter(0.0)
         waits = asyncio.create_task(room.enter(0.02))
         await asyncio.sleep(0)
@@ -284,7 +284,7 @@ def test_a_place_freed_when_the_time_is_over_is_of_no_use():
 
 def test_who_comes_does_not_take_the_place_that_another_was_called_for():
     async def main():
-        room = Room(1)
+        room = Bulkhead(1)
         await room.enter(0.0)
         waits = asyncio.create_task(room.enter(60.0))
         await asyncio.sleep(0)
@@ -299,7 +299,7 @@ def test_who_comes_does_not_take_the_place_that_another_was_called_for():
 
 def test_no_place_is_lost_to_tasks_that_are_cancelled():
     async def main():
-        room, done = Room(2), []
+        room, done = Bulkhead(2), []
 
         async def visit(number):
             if not await room.enter(60.0):
@@ -323,7 +323,7 @@ def test_no_place_is_lost_to_tasks_that_are_cancelled():
 
 
 def test_loops_in_several_threads_share_the_places():
-    room, inside, most, lock = Room(2), [], [], threading.Lock()
+    room, inside, most, lock = Bulkhead(2), [], [], threading.Lock()
 
     async def visit():
         assert await room.enter(60.0)

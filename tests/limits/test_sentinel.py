@@ -13,7 +13,7 @@ from django.test import override_settings
 
 from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.replication import SERVICE, watched
 
@@ -163,7 +163,7 @@ def test_a_frozen_sentinel_leaves_time_for_the_next_one(backend, servers):
         took = [timed(call, limit, put, "key", "value") for _ in range(8)]
 
         assert took[-1][0] is True
-        assert all(outcome is True or isinstance(outcome, Expired) for outcome, _ in took)
+        assert all(outcome is True or isinstance(outcome, TimedOut) for outcome, _ in took)
         assert sorted(seconds for _, seconds in took)[len(took) // 2] <= LIMIT + GRACE
 
 
@@ -199,7 +199,7 @@ def test_all_sentinels_dead_is_the_clients_own_error(backend):
         with limit_for(backend, [dead.address, dead.address]) as limit:
             outcomes = [timed(call, limit, put, "key", "value") for _ in range(3)]
 
-    assert all(isinstance(outcome, errors.ConnectionError | Expired) for outcome, _ in outcomes)
+    assert all(isinstance(outcome, errors.ConnectionError | TimedOut) for outcome, _ in outcomes)
     assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
 
 
@@ -212,7 +212,7 @@ def test_an_attempt_to_connect_outlives_its_caller(backend, slow, servers):
         pool.connection_kwargs["db"] = 1  # so that there is something to ask while connecting
         for server in frozen:
             server.freeze()
-        assert isinstance(timed(call, limit, put, "key", "value")[0], Expired)
+        assert isinstance(timed(call, limit, put, "key", "value")[0], TimedOut)
         made = list(pool._available_connections)
         for server in frozen:
             server.thaw()
@@ -302,7 +302,7 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
                     found = call(limit, get, key, budget=budget)
                 else:
                     found = call(limit, get_with_ttl, key, None, budget=budget).value
-            except (Expired, errors.TimeoutError, errors.ConnectionError):
+            except (TimedOut, errors.TimeoutError, errors.ConnectionError):
                 cut.append(key)
                 continue
             right.append(key)
@@ -341,4 +341,4 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
 
 def _client(limit):
     """The client for writes."""
-    return limit.raw().client.get_client(write=True)
+    return limit.backend().client.get_client(write=True)

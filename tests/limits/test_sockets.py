@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 from django.core.cache import caches
 
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
 
 from .sockets import (
@@ -46,7 +46,7 @@ def test_it_is_the_cache_that_others_use_too(backend, valkey):
         caches["default"].set("key", "theirs")
 
         assert call(limit, budget=2.0) == "theirs"
-        assert limit.raw() is not caches["default"]
+        assert limit.backend() is not caches["default"]
 
 
 def test_unix_socket(backend, valkey):
@@ -106,7 +106,7 @@ def test_frozen_while_it_swallows_a_large_value(backend, own_valkey):
 
         outcomes = [timed(call, limit, put, "key", b"x" * 2_000_000) for _ in range(3)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
 
 
@@ -227,7 +227,7 @@ def test_ten_retries_with_pauses_against_a_dead_server(backend, own_valkey):
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         for outcome, _ in outcomes:
             assert isinstance(outcome, Exception)
-            assert not isinstance(outcome, Expired) or outcome.given >= 0.9 * LIMIT
+            assert not isinstance(outcome, TimedOut) or outcome.given >= 0.9 * LIMIT
 
 
 def test_dropped_in_the_middle_of_a_call(backend, valkey):
@@ -307,7 +307,7 @@ def test_an_exhausted_pool_is_no_failure_of_the_server(backend, valkey):
         with one_connection_in_use(limit):
             outcomes = [timed(call, limit) for _ in range(3)]
 
-        assert [type(outcome) for outcome, _ in outcomes] == [NoPlace] * 3
+        assert [type(outcome) for outcome, _ in outcomes] == [BulkheadFull] * 3
         assert str(outcomes[0][0]) == ("Too many connections (max_connections of its pool is 1)")
         assert min(seconds for _, seconds in outcomes) < LIMIT / 2
         assert call(limit, budget=2.0) == "value"
@@ -331,7 +331,7 @@ def test_an_exhausted_blocking_pool_blames_nobody(backend, valkey):
         with one_connection_in_use(limit):
             outcomes = [timed(call, limit) for _ in range(3)]
 
-        assert all(isinstance(outcome, NoPlace) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, BulkheadFull) for outcome, _ in outcomes)
         assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"
@@ -343,7 +343,7 @@ def test_a_blocking_pool_that_waits_for_less_than_the_limit_blames_nobody(backen
         with one_connection_in_use(limit):
             outcome, seconds = timed(call, limit, budget=2.0)
 
-        assert isinstance(outcome, NoPlace)
+        assert isinstance(outcome, BulkheadFull)
         assert str(outcome).endswith("(max_connections of its pool is 1)")
         assert seconds < 1.0
 
@@ -352,20 +352,20 @@ def test_a_connection_that_cannot_be_made_is_none_that_is_missing(backend, valke
     """Such as one that is configured wrongly: a pool that had room says what is wrong."""
     errors = import_module(f"{package_of(backend)}.exceptions")
     with limit_for(backend, valkey.url, socket_keepalive_options={}) as limit:
-        raw = limit.raw()
+        raw = limit.backend()
         client = raw._cache.get_client() if hasattr(raw, "_cache") else raw.client.get_client()
         pool = client.connection_pool
 
-        def refuses(**kwargs):
+        def is_rejecting(**kwargs):
             raise errors.ConnectionError("protocol must be either 2 or 3")
 
         pool.disconnect()
         pool.reset()
-        pool.connection_class = refuses
+        pool.connection_class = is_rejecting
         outcome, _ = timed(call, limit)
 
         assert "protocol must be either 2 or 3" in f"{outcome} {outcome.__cause__}"
-        assert not isinstance(outcome, NoPlace)
+        assert not isinstance(outcome, BulkheadFull)
 
 
 def test_a_blocking_pool_against_a_frozen_server(backend, own_valkey):
@@ -422,7 +422,7 @@ def test_connecting_is_given_up_after_about_a_second(backend):
         assert_cut(limit)
         assert services.wait_until(lambda: server.connections >= 2)
         outcome, seconds = timed(call, limit, budget=10.0)
-        assert isinstance(outcome, errors.TimeoutError | Expired)
+        assert isinstance(outcome, errors.TimeoutError | TimedOut)
         assert seconds < 12.0
 
 
@@ -432,7 +432,7 @@ def test_a_starved_call_succeeds_or_blames_little(backend, valkey):
         with burning(4):
             outcomes = [timed(call, limit)[0] for _ in range(30)]
 
-    cut = [outcome for outcome in outcomes if isinstance(outcome, Expired)]
+    cut = [outcome for outcome in outcomes if isinstance(outcome, TimedOut)]
     assert all(outcome == "value" for outcome in outcomes if outcome not in cut)
     assert not [outcome.given for outcome in cut if outcome.given >= 0.9 * LIMIT]
 

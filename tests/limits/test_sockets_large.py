@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from django_resilient_cache.timeouts.sockets.budget import Budget, Expiry, armed
+from django_resilient_cache.timeouts.sockets.budget import Budget, BudgetEnded, current_budget
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 
 from .sockets import (
@@ -57,7 +57,7 @@ def assert_ends(limit, arrange, operation, *args, given=0.0, budget=LIMIT):
         assert until_answered(limit, key="small") == "value"
         with arrange():
             outcome, seconds = timed(call, limit, operation, *args, budget=budget)
-        assert isinstance(outcome, Expired), outcome
+        assert isinstance(outcome, TimedOut), outcome
         seen.append((seconds, outcome.given))
         if seconds <= budget + GRACE and outcome.given >= given * budget:
             return
@@ -137,17 +137,17 @@ def test_an_answer_that_never_pauses_is_cut_all_the_same():
         theirs.setblocking(False)
         guarded = GuardedSocket(ours, None)
         start = time.monotonic()
-        token = armed.set(Budget(start + 0.05))
+        token = current_budget.set(Budget(start + 0.05))
         try:
             guarded.sendall(b"request")
-            with pytest.raises(Expiry):
+            with pytest.raises(BudgetEnded):
                 while time.monotonic() < start + 5.0:
                     with contextlib.suppress(BlockingIOError):
                         theirs.send(b"x" * 100_000)
                     assert guarded.recv(1000)
                     assert guarded.recv(1000)
         finally:
-            armed.reset(token)
+            current_budget.reset(token)
 
     assert time.monotonic() - start < 1.0
     assert guarded.dead
@@ -199,7 +199,7 @@ def test_frozen_at_any_point_of_a_batch(backend, operation, own_valkey):
             freezing.join()
             own_valkey.thaw()
 
-            assert not isinstance(outcome, Exception) or isinstance(outcome, Expired), outcome
+            assert not isinstance(outcome, Exception) or isinstance(outcome, TimedOut), outcome
             took.append(seconds)
             assert until_answered(limit, key="key7") == "value 7"
             assert call(limit, get_batch, entries, budget=10.0) == entries

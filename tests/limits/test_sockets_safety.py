@@ -19,9 +19,9 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
-from django_resilient_cache.timeouts.sockets.budget import Budget, armed
+from django_resilient_cache.timeouts.sockets.budget import Budget, current_budget
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.apart import apart
 
@@ -75,7 +75,7 @@ def test_no_call_ever_gets_the_answer_of_another(backend, unix, own_valkey):
                         found = call(limit, get_many, chosen, budget=budget)
                     else:
                         found = {chosen[0]: call(limit, get, chosen[0], budget=budget)}
-                except Expired:
+                except TimedOut:
                     cut.append(1)
                     continue
                 right.append(1)
@@ -159,12 +159,12 @@ def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(backend, kind, 
 
 def test_a_budget_left_armed_by_an_interrupt_does_not_cut_calls_without_one(valkey):
     with limit_for(DJANGO, valkey.url) as limit:
-        token = armed.set(Budget(0.0))
+        token = current_budget.set(Budget(0.0))
         try:
             assert call(limit, budget=None) is None
             assert call(limit, budget=2.0) is None
         finally:
-            armed.reset(token)
+            current_budget.reset(token)
 
 
 @every_backend
@@ -173,7 +173,7 @@ def test_a_request_cut_short_is_taken_back(backend, own_valkey):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with limit_for(backend, f"redis://127.0.0.1:{listener.getsockname()[1]}/0") as limit:
             outcome, _ = timed(call, limit)
-            assert isinstance(outcome, Expired)
+            assert isinstance(outcome, TimedOut)
             connection, _ = listener.accept()
             with connection:
                 connection.settimeout(5.0)
@@ -229,7 +229,7 @@ def test_two_aliases_of_one_url_keep_their_own_options(valkey):
         caches["default"].get("key")
         default: Any = caches["default"]
         theirs = default.client.get_client().connection_pool
-        ours: list[Any] = [SocketsLimit(alias).raw() for alias in ("default", "other")]
+        ours: list[Any] = [SocketsLimit(alias).backend() for alias in ("default", "other")]
         pools = [raw.client.get_client().connection_pool for raw in ours]
 
         assert pools[1].max_connections == 3
@@ -242,7 +242,7 @@ def test_two_aliases_of_one_url_keep_their_own_options(valkey):
 def test_threads_share_one_instance(backend, valkey):
     with limit_for(backend, valkey.url) as limit:
         made = []
-        threads = [threading.Thread(target=lambda: made.append(limit.raw())) for _ in range(16)]
+        threads = [threading.Thread(target=lambda: made.append(limit.backend())) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:

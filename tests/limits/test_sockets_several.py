@@ -8,7 +8,7 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.replication import Replica
 
@@ -138,7 +138,7 @@ def test_trying_every_server_fits_one_budget(backend, primary, replica):
         replica.freeze()
         outcomes = [timed(call, limit, put, "key", "other") for _ in range(3)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
 
 
@@ -166,7 +166,7 @@ def test_a_frozen_shard_cuts_a_batch_over_all_of_them(backend, operation, shards
         shards[1].freeze()
         outcomes = [timed(whole, limit, operation, LIMIT) for _ in range(4)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         shards[1].thaw()
         assert services.wait_until(lambda: timed(whole, limit, get_batch)[0] == ENTRIES)
@@ -180,7 +180,7 @@ def test_a_frozen_shard_cuts_its_own_keys_alone(backend, shards):
         shards[1].freeze()
         outcomes = [timed(call, limit, get, key) for key in ENTRIES]
 
-        cut = [seconds for outcome, seconds in outcomes if isinstance(outcome, Expired)]
+        cut = [seconds for outcome, seconds in outcomes if isinstance(outcome, TimedOut)]
         answered = [outcome for outcome, _ in outcomes if isinstance(outcome, str)]
         assert len(cut) > 3
         assert len(answered) > 10
@@ -200,6 +200,6 @@ def test_slow_shards_share_one_budget(backend, valkey):
         assert all(isinstance(call(limit, get, key, budget=1.0), str) for key in list(ENTRIES)[:5])
         outcomes = [timed(whole, limit, get_batch, LIMIT) for _ in range(3)]
 
-        assert all(isinstance(outcome, Expired) for outcome, _ in outcomes)
+        assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert max(outcome.given for outcome, _ in outcomes) >= 0.5 * LIMIT

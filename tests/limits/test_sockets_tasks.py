@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.timeouts.sockets.budget import armed
+from django_resilient_cache.timeouts.sockets.budget import current_budget
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
 from tests.entries import DJANGO_REDIS, PYMEMCACHE
 
@@ -111,27 +111,27 @@ def test_who_waits_for_a_place_goes_as_soon_as_the_layer_is_refused(client):
         tasks = [asyncio.create_task(timed(acall(limit, budget=60.0))) for _ in range(50)]
         await asyncio.sleep(0.05)
         limit.refused = lambda: True
-        limit.turn_away()
+        limit.reject_waiting()
         done, _ = await asyncio.wait(tasks, timeout=0.5)
         server.thaw()
         await asyncio.gather(*tasks)
         return len(done), {type(task.result()[0]) for task in done}
 
     with server_for(client) as server, limit_at(client, server.address) as limit:
-        assert run(main(limit, server)) == (50 - 16, {NoPlace})
+        assert run(main(limit, server)) == (50 - 16, {BulkheadFull})
 
 
 def test_a_trial_waits_for_no_place_and_no_call_is_made_without_time(valkey):
     async def main(limit):
         for _ in range(16):
             assert await limit._room.enter(0.0)
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             await asyncio.wait_for(limit.acall(get, ("key",), 60.0, trial=True), 5.0)
         late = asyncio.create_task(limit.acall(get, ("key",), 0.02, trial=False))
         await asyncio.sleep(0)
         limit._room.leave()
         time.sleep(0.03)  # noqa: ASYNC251 - the loop is late
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             await late
         assert await limit.acall(get, ("key",), 5.0, trial=True) is None
         assert await limit._room.enter(0.0)
@@ -149,9 +149,11 @@ def test_a_frozen_server_keeps_no_task_longer_than_its_limit(client):
         with watching() as beats:
             outcomes = await asyncio.gather(*(timed(acall(limit, budget=LIMIT)) for _ in range(50)))
         kinds = {type(outcome) for outcome, _ in outcomes}
-        assert {Expired, NoPlace} & kinds
+        assert {TimedOut, BulkheadFull} & kinds
         for outcome, _ in outcomes:  # by then connecting may have been given up
-            assert isinstance(outcome, Expired | NoPlace | OSError) or "Timeout" in repr(outcome)
+            assert isinstance(outcome, TimedOut | BulkheadFull | OSError) or "Timeout" in repr(
+                outcome
+            )
         return max(seconds for _, seconds in outcomes), beats.longest()
 
     async def main(limit, server):
@@ -280,7 +282,7 @@ def test_who_sets_up_a_connection_holds_nobody_up(backend, valkey):
             warnings.simplefilter("ignore")
             connection = pool.get_connection("GET")
         held.append(connection)
-        budget: Any = armed.get()
+        budget: Any = current_budget.get()
         budget.waits.result(free.wait)
         pool.release(connection)
 
@@ -423,7 +425,7 @@ def test_no_task_ever_gets_the_answer_of_another(client):
             try:
                 async with asyncio.timeout(random.choice((0.0005, 0.003, 10.0))):
                     found = await call
-            except (Expired, NoPlace, TimeoutError):
+            except (TimedOut, BulkheadFull, TimeoutError):
                 ended.append(1)
                 await asyncio.sleep(0)
                 continue

@@ -9,12 +9,12 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.timeouts.from_event_loop import SocketsOnThreads, WithTheOrm, _Call
+from django_resilient_cache.timeouts.from_event_loop import OrmThread, SocketsOnThreads, _Call
 from django_resilient_cache.timeouts.sockets import greenlets
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import Expired
+from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests.entries import DATABASE, DUMMY, FAULTY, FILE, MEMORY, PYMEMCACHE, REDIS, chain
 
 
@@ -27,7 +27,7 @@ class InPlace:
     async def acall(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
         return operation(None, *args)
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         self.turned_away += 1
 
     def after_fork(self) -> None:
@@ -61,7 +61,7 @@ def test_the_sockets_limit_gets_what_is_left_of_the_budget() -> None:
 
 def test_it_is_not_called_when_nothing_is_left() -> None:
     awaited, _ = on_threads()
-    with pytest.raises(Expired) as caught:
+    with pytest.raises(TimedOut) as caught:
         asyncio.run(awaited.acall(print, (), 0.0, trial=False))
     assert caught.value.given == 0.0
 
@@ -69,7 +69,7 @@ def test_it_is_not_called_when_nothing_is_left() -> None:
 def test_the_threads_go_with_it() -> None:
     awaited, threads = on_threads()
     awaited.after_fork()
-    awaited.turn_away()
+    awaited.reject_waiting()
     awaited.close()
     assert (threads.forked, threads.turned_away, threads.closed) == (1, 1, 1)
 
@@ -96,7 +96,7 @@ def test_a_call_is_made_once_or_not_at_all() -> None:
         ({"BACKEND": MEMORY}, None),
         ({"BACKEND": FILE, "LOCATION": "/tmp/none"}, None),
         ({"BACKEND": DUMMY}, None),
-        ({"BACKEND": DATABASE, "LOCATION": "table"}, WithTheOrm),
+        ({"BACKEND": DATABASE, "LOCATION": "table"}, OrmThread),
         (
             {"BACKEND": DATABASE, "LOCATION": "table", "RESILIENCE": {"OPERATION_TIMEOUT": 1}},
             ThreadLimit,

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.threads import worker as workers
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace, _left, abandoned_by
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, _left, abandoned_by
 from tests.entries import MEMORY
 from tests.services import wait_until
 
@@ -138,7 +138,7 @@ def test_no_more_threads_than_places(limit):
 def test_a_call_that_hangs_is_given_up_in_time(limit, hang):
     async def main():
         start = time.monotonic()
-        with pytest.raises(Expired) as caught:
+        with pytest.raises(TimedOut) as caught:
             await acall(limit, hang, budget=SHORT)
         return time.monotonic() - start, caught.value.given
 
@@ -150,11 +150,11 @@ def test_a_call_that_hangs_is_given_up_in_time(limit, hang):
 def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
     async def main():
         outcomes = await ended(*(acall(limit, hang, budget=SHORT) for _ in range(3)))
-        assert {type(each) for each in outcomes} == {Expired}
+        assert {type(each) for each in outcomes} == {TimedOut}
         told = []
         for each in outcomes:
             each.abandoned.when_ended(lambda: told.append(1))
-        with pytest.raises(NoPlace) as none:
+        with pytest.raises(BulkheadFull) as none:
             await acall(limit, answer, budget=SHORT)
         assert none.value.given <= SHORT
         assert limit._hung() == 0
@@ -231,7 +231,7 @@ def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
 
 def test_a_result_that_comes_as_the_time_is_up_is_taken(limit, monkeypatch):
     """By a thread that has claimed the call and rings just then."""
-    waits = Bell.wait
+    waits = ThreadsafeEvent.wait
 
     async def wait(bell, seconds):
         if seconds is not None:
@@ -241,7 +241,7 @@ def test_a_result_that_comes_as_the_time_is_up_is_taken(limit, monkeypatch):
         bell.ring()
         return await waits(bell, None)
 
-    monkeypatch.setattr(Bell, "wait", wait)
+    monkeypatch.setattr(ThreadsafeEvent, "wait", wait)
     assert run(acall(limit, answer)) == "answer"
 
 
@@ -249,7 +249,7 @@ def test_a_trial_does_not_wait_for_a_place(limit, hang):
     async def main():
         tasks = await begun(limit, hang, 3)
         start = time.monotonic()
-        with pytest.raises(NoPlace):
+        with pytest.raises(BulkheadFull):
             await acall(limit, answer, trial=True)
         seconds = time.monotonic() - start
         hang.release()
@@ -306,7 +306,7 @@ def test_no_place_within_the_budget(limit, hang):
     async def main():
         tasks = await begun(limit, hang, 3)
         outcomes = await ended(*(acall(limit, answer, budget=SHORT) for _ in range(50)))
-        assert {type(each) for each in outcomes} == {NoPlace}
+        assert {type(each) for each in outcomes} == {BulkheadFull}
         hang.release()
         await ended(*tasks)
 

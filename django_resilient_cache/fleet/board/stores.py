@@ -21,7 +21,7 @@ from django_resilient_cache.adapters import operations
 from django_resilient_cache.conf import ControlConfig
 from django_resilient_cache.fleet.board.board import Board, Store
 from django_resilient_cache.timeouts.strategy import make_limit
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 
 _PREFIX = "resilient-cache-"
 _DIGEST = 12
@@ -102,7 +102,7 @@ class AliasStore:
     def _call(self, operation: Any, args: tuple[Any, ...], budget: float) -> Any:
         try:
             return self._limit.call(operation, args, min(budget, CALL_SECONDS), trial=False).value
-        except (Expired, NoPlace):
+        except (TimedOut, BulkheadFull):
             raise TimeoutError(f"no answer within {budget:.2g} s") from None
 
 

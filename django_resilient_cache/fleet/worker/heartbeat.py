@@ -36,7 +36,7 @@ PAUSE = 0.2
 
 #: Seconds that one round, and the farewell, may spend on the board.
 ROUND_SECONDS = 0.5
-FAREWELL_SECONDS = 0.3
+STOP_SECONDS = 0.3
 
 #: Seconds for which a board that does not answer is left alone: doubling, up to the longest.
 AWAY = 1.0
@@ -133,7 +133,7 @@ class Member:
             return
         self.joined = False
         try:
-            board.allow(FAREWELL_SECONDS)
+            board.allow(STOP_SECONDS)
             farewell = report.write_farewell(self.id, process, self._clock)
             board.set(report.name_of(self.id), farewell, report.FAREWELL_LIFE)
             listed = roster.read_roster(board.get(roster.NAME))

@@ -1,7 +1,7 @@
 """The budget of one operation on sockets, and how its end travels through a client.
 
 Standard library only.  A budget is armed for the current thread, greenlet or task; whatever
-waits on its behalf (sockets, pools, retries) asks `armed` how long it may.
+waits on its behalf (sockets, pools, retries) asks `current_budget` how long it may.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from math import inf
 from typing import Any, TypeVar
 
-from django_resilient_cache.timeouts.sockets.greenlets import Waits
+from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Budget:
 
     __slots__ = ("asked", "connecting", "ends", "error", "socket", "waited", "waits")
 
-    def __init__(self, ends: float, waits: Waits | None = None) -> None:
+    def __init__(self, ends: float, waits: EventLoopWaits | None = None) -> None:
         self.ends = ends
         self.waits = waits
         self.asked = 0.0
@@ -46,15 +46,15 @@ class Budget:
         self.socket: Any = None
 
 
-armed: ContextVar[Budget | None] = ContextVar("resilient_cache_armed", default=None)
+current_budget: ContextVar[Budget | None] = ContextVar("resilient_cache_armed", default=None)
 
 
-class Expiry(BaseException):
+class BudgetEnded(BaseException):
     """The end of a budget, on its way out of a client.
 
     A BaseException, because clients retry what they catch: redis-py retries its own errors
     and OSError, and whatever is named in ``retry_on_error``, where ``Exception`` is allowed.
-    It never leaves a limit.  `given` is in seconds, see `Expired`.
+    It never leaves a limit.  `given` is in seconds, see `TimedOut`.
     """
 
     def __init__(self, given: float) -> None:
@@ -79,7 +79,7 @@ def waited(wait: Callable[..., T], *args: Any) -> T:
     try:
         return wait(*args)
     except Exception as error:
-        if armed.get() is None:
+        if current_budget.get() is None:
             raise
         raise Interruption(error) from None
 
@@ -109,7 +109,7 @@ class _Starvation:
 starvation = _Starvation()
 
 
-def expiry(budget: Budget, certain: float) -> Expiry:
+def budget_ended(budget: Budget, certain: float) -> BudgetEnded:
     """Return the end of `budget`; for `certain` seconds the server surely owed an answer.
 
     The time of the exchanges before that one counts too, unless this process is starved:
@@ -118,4 +118,4 @@ def expiry(budget: Budget, certain: float) -> Expiry:
     given = certain
     if budget.waited > 0.0 and starvation() < STARVED_AFTER:
         given += budget.waited
-    return Expiry(given)
+    return BudgetEnded(given)

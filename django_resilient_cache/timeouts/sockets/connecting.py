@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
-from django_resilient_cache.concurrency.wakeup import Bell
+from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.sockets.budget import (
     STARVED_AFTER,
     Budget,
-    armed,
-    expiry,
+    budget_ended,
+    current_budget,
     starvation,
     waited,
 )
@@ -26,7 +26,7 @@ CONNECT_SECONDS = 1.0
 MOST_HELPERS = 8
 
 
-class Attempt:
+class ConnectAttempt:
     """One attempt to set up a connection; whoever holds the connection may wait for it."""
 
     def __init__(self, connect: Callable[[], None], seconds: float) -> None:
@@ -34,7 +34,7 @@ class Attempt:
         self._seconds = seconds
         self._over = threading.Event()
         #: Tasks that wait for the end.
-        self._tasks: deque[Bell] = deque()
+        self._tasks: deque[ThreadsafeEvent] = deque()
         self._then: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.budget = Budget(0.0)
@@ -46,20 +46,20 @@ class Attempt:
 
     def at_work(self) -> bool:
         """Whether the code that asks is this attempt itself."""
-        return armed.get() is self.budget
+        return current_budget.get() is self.budget
 
     def run(self) -> None:
         if self._then is not None:  # given up while it waited for a helper
             self._end()
             return
         self.budget.ends = monotonic() + self._seconds
-        token = armed.set(self.budget)
+        token = current_budget.set(self.budget)
         try:
             self._connect()
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             self.error = error
         finally:
-            armed.reset(token)
+            current_budget.reset(token)
             self._follow_up()  # first, so that nobody goes on with what is about to be closed
             self._end()
             self._follow_up()
@@ -92,13 +92,13 @@ class Attempt:
             over = waited(waits.result, self._awaited, left)
         if not over:
             budget.error = self.budget.error or budget.error
-            raise expiry(budget, self._given(joined))
+            raise budget_ended(budget, self._given(joined))
         budget.waited += monotonic() - joined
         if self.error is not None:
             raise self.error
 
     async def _awaited(self, left: float) -> bool:
-        bell = Bell()
+        bell = ThreadsafeEvent()
         self._tasks.append(bell)
         return self.done or await bell.wait(left)
 
@@ -116,27 +116,27 @@ class Attempt:
         return 0.0 if sock.dead or sock.answered() else now - asked
 
 
-class SetUpAside:
+class ConnectsOnHelper:
     """Mixed in before a client's connection class: who sets a connection up may be left waiting.
 
     Subclasses give `_helpers`, and look after an attempt under way before they use or close the
     connection.
     """
 
-    _helpers: Helpers
+    _helpers: Connectors
     #: What sets this connection up at the moment, or has lately.
-    _attempt: Attempt | None = None
+    _attempt: ConnectAttempt | None = None
 
     def _set_up(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
         """Run `connect` on a helper and wait as long as may be; without a budget, `in_place`."""
-        budget = armed.get()
+        budget = current_budget.get()
         if budget is None or budget.connecting:
             in_place()
             return
         attempt = self._attempt
         if attempt is None or attempt.done:
             seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
-            self._attempt = attempt = Attempt(connect, seconds)
+            self._attempt = attempt = ConnectAttempt(connect, seconds)
             self._helpers.begin(attempt)
         attempt.wait(budget)
         self._attempt = None
@@ -163,7 +163,7 @@ def in_time(connection: Any, *names: str) -> Iterator[None]:
     It makes sockets of its own there, out of our reach, but gives them the time-outs that are its
     attributes `names`.
     """
-    budget = armed.get()
+    budget = current_budget.get()
     if budget is None:
         yield
         return
@@ -179,16 +179,16 @@ def in_time(connection: Any, *names: str) -> Iterator[None]:
             setattr(connection, name, seconds)
 
 
-class Helpers:
+class Connectors:
     """A bounded number of daemon threads that run attempts and end when there are none."""
 
     def __init__(self, most: int = MOST_HELPERS) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._at_work = 0
-        self._queue: deque[Attempt] = deque()
+        self._queue: deque[ConnectAttempt] = deque()
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: ConnectAttempt) -> None:
         """Have `attempt` run soon."""
         with self._lock:
             if self._at_work >= self._most:
@@ -202,12 +202,12 @@ class Helpers:
         except RuntimeError:  # no more threads here, or the interpreter is on its way out
             self._work(attempt)
 
-    def _work(self, attempt: Attempt | None) -> None:
+    def _work(self, attempt: ConnectAttempt | None) -> None:
         while attempt is not None:
             attempt.run()
             attempt = self._next()
 
-    def _next(self) -> Attempt | None:
+    def _next(self) -> ConnectAttempt | None:
         with self._lock:
             if self._queue:
                 return self._queue.popleft()

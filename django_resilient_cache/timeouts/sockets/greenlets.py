@@ -27,7 +27,7 @@ T = TypeVar("T")
 AVAILABLE = _greenlet is not None
 
 
-class Waits:
+class EventLoopWaits:
     """How the code of one call waits, which `in_loop` runs.
 
     While it waits, its frames must not hold the task, nor what leads to it (a future, a coroutine
@@ -66,7 +66,7 @@ async def in_loop(call: Callable[..., T]) -> T:
     outer = _greenlet.getcurrent()
     inner = _greenlet.greenlet(call, outer)
     inner.gr_context = copy_context()
-    wanted = inner.switch(waits=Waits(outer))
+    wanted = inner.switch(waits=EventLoopWaits(outer))
     while not inner.dead:
         function, args = wanted
         try:

@@ -16,12 +16,12 @@ from django_resilient_cache.timeouts.sockets.budget import (
     STARVED_AFTER,
     Budget,
     Interruption,
-    armed,
-    expiry,
+    budget_ended,
+    current_budget,
     starvation,
     waited,
 )
-from django_resilient_cache.timeouts.sockets.greenlets import Waits
+from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ABORT = struct.pack("ii", 1, 0)
@@ -92,13 +92,13 @@ class GuardedSocket:
         return self._receive(self._recv_into, *args)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        budget = armed.get()
+        budget = current_budget.get()
         start = monotonic()
         if budget is not None:
             if budget.ends <= start and not budget.connecting:
                 if self.dirty:
                     self.abort()
-                raise expiry(budget, 0.0)  # before anything is sent a connection stays good
+                raise budget_ended(budget, 0.0)  # before anything is sent a connection stays good
             if budget.asked:
                 budget.waited += start - budget.asked
             budget.asked = start
@@ -187,7 +187,7 @@ class GuardedSocket:
     # Waiting
 
     def _receive(self, receive: Any, *args: Any) -> Any:
-        budget = armed.get()
+        budget = current_budget.get()
         now = monotonic()
         if budget is not None:
             # The straight path of nearly all answers; all the rest is for `_receive_within`.
@@ -263,7 +263,7 @@ class GuardedSocket:
     def _until_readable(self, left: float) -> None:
         if left <= 0.0:
             return
-        waits = _loop_of(armed.get())
+        waits = _loop_of(current_budget.get())
         if waits is not None:
             waited(waits.until_readable, self._sock.fileno(), left)
         else:
@@ -272,7 +272,7 @@ class GuardedSocket:
     def _until_writable(self, left: float) -> None:
         if left <= 0.0:
             return
-        waits = _loop_of(armed.get())
+        waits = _loop_of(current_budget.get())
         if waits is not None:
             waited(waits.until_writable, self._sock.fileno(), left)
         else:
@@ -294,8 +294,8 @@ class GuardedSocket:
 
     def _expired(self, budget: Budget, certain: float) -> BaseException:
         self.abort()
-        return expiry(budget, certain)
+        return budget_ended(budget, certain)
 
 
-def _loop_of(budget: Budget | None) -> Waits | None:
+def _loop_of(budget: Budget | None) -> EventLoopWaits | None:
     return None if budget is None else budget.waits

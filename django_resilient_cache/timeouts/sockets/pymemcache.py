@@ -14,16 +14,16 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from django_resilient_cache.timeouts.bulkhead import Places
-from django_resilient_cache.timeouts.sockets.budget import armed, expiry, waited
-from django_resilient_cache.timeouts.sockets.connecting import Helpers, SetUpAside, in_time
+from django_resilient_cache.timeouts.bulkhead import WaitQueue
+from django_resilient_cache.timeouts.sockets.budget import budget_ended, current_budget, waited
+from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
 _Client: Any = object
 
 
-class GuardedClient(SetUpAside, _Client):  # type: ignore[misc]  # a base that is Any
+class GuardedClient(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client class: one connection, whose socket keeps to the budget."""
 
     sock: GuardedSocket | None
@@ -89,7 +89,7 @@ class Connections:
         self._freed = threading.Condition()
         self._waiting = 0
         #: Tasks that wait for a place.
-        self._tasks = Places(lambda: len(self._places or ()))
+        self._tasks = WaitQueue(lambda: len(self._places or ()))
 
     def get_and_release(self, destroy_on_fail: bool = False) -> _Loan:
         return _Loan(self)
@@ -121,7 +121,7 @@ class Connections:
         """Wait until one more client may be taken, as long as that may take."""
         if self._places is None or (not self._tasks.someone_is_next() and self._took_place()):
             return
-        budget = armed.get()
+        budget = current_budget.get()
         if budget is None:
             self._wait(None)
         elif not (
@@ -129,7 +129,7 @@ class Connections:
             if budget.waits is None
             else waited(budget.waits.result, self._await, budget.ends)
         ):
-            raise expiry(budget, 0.0)
+            raise budget_ended(budget, 0.0)
 
     def _took_place(self) -> bool | None:
         assert self._places is not None  # noqa: S101 - asked by `wait_for_place` alone
@@ -231,15 +231,15 @@ class GuardedHashClient(_Client):  # type: ignore[misc]  # a base that is Any
         """Remember nothing: the breaker decides when a server is asked."""
 
 
-def guard_pymemcache(raw: Any, helpers: Helpers) -> None:
-    """Give the fresh instance `raw` a client that threads can share and that keeps to the budget.
+def guard_pymemcache(backend: Any, helpers: Connectors) -> None:
+    """Give the fresh instance `backend` a client that threads can share and that keeps to the budget.
 
     Of the options of its own pool the size is kept: where all connections are in use, a call waits
     as long as it may.
     """
     from pymemcache.client.base import PooledClient
 
-    options, base = raw._options, raw._class
+    options, base = backend._options, backend._class
     pooled = options if options.get("use_pooling") is True else {}
     single = {"_helpers": helpers, "_longest_idle": pooled.get("pool_idle_timeout") or 0}
     server = {
@@ -248,4 +248,4 @@ def guard_pymemcache(raw: Any, helpers: Helpers) -> None:
     }
     servers = type("PooledClient", (GuardedPooledClient, PooledClient), server)
     whole = type(base.__name__, (GuardedHashClient, base), {"client_class": servers})
-    raw._cache = whole(raw.client_servers, **{**options, "use_pooling": False})
+    backend._cache = whole(backend.client_servers, **{**options, "use_pooling": False})

@@ -14,12 +14,18 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
-from django_resilient_cache.timeouts.bulkhead import Places
-from django_resilient_cache.timeouts.sockets.budget import Budget, Expiry, armed, expiry, waited
-from django_resilient_cache.timeouts.sockets.connecting import Helpers, SetUpAside, in_time
-from django_resilient_cache.timeouts.sockets.greenlets import Waits
+from django_resilient_cache.timeouts.bulkhead import WaitQueue
+from django_resilient_cache.timeouts.sockets.budget import (
+    Budget,
+    BudgetEnded,
+    budget_ended,
+    current_budget,
+    waited,
+)
+from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
+from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
-from django_resilient_cache.timeouts.time_limit import NoPlace
+from django_resilient_cache.timeouts.time_limit import BulkheadFull
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
 _Client: Any = object
@@ -40,18 +46,18 @@ class BudgetedBackoff:
 
     def compute(self, failures: int) -> float:
         pause: float = self._backoff.compute(failures)
-        budget = armed.get()
+        budget = current_budget.get()
         if budget is not None:
             budget.error = sys.exc_info()[1]  # called from the client's `except` block
             if monotonic() + pause >= budget.ends:
-                raise budget.error or expiry(budget, 0.0)
+                raise budget.error or budget_ended(budget, 0.0)
             if budget.waits is not None and pause > 0.0:
                 waited(budget.waits.pause, pause)
                 return 0.0
         return pause
 
 
-class GuardedConnection(SetUpAside, _Client):  # type: ignore[misc]  # a base that is Any
+class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's connection class: its sockets keep to the budget."""
 
     #: The client's exceptions; set by `guarded_connection_class`, as are the helpers.
@@ -93,7 +99,7 @@ class GuardedConnection(SetUpAside, _Client):  # type: ignore[misc]  # a base th
         expected, self._expected = self._expected, 0
         try:
             connect()
-        except Expiry:
+        except BudgetEnded:
             self.disconnect()
             raise self._errors.TimeoutError("Timeout connecting to server") from None
         finally:
@@ -118,9 +124,9 @@ class GuardedConnection(SetUpAside, _Client):  # type: ignore[misc]  # a base th
         if args or kwargs or sock is None or not sock.silent() or not _drained(self._parser):
             readable: bool = super().can_read(*args, **kwargs)
             return readable
-        budget = armed.get()
+        budget = current_budget.get()
         if budget is not None and budget.ends <= monotonic() and not budget.connecting:
-            raise expiry(budget, 0.0)  # before anything is sent: the connection stays good
+            raise budget_ended(budget, 0.0)  # before anything is sent: the connection stays good
         return False
 
     def pack_commands(self, commands: Any) -> Any:
@@ -159,7 +165,7 @@ class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
 
     #: Set by `guarded_pool_class`: the client's exceptions, and the helpers.
     _errors: Any
-    _helpers: Helpers
+    _helpers: Connectors
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -172,12 +178,12 @@ class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
         try:
             return super().make_connection()
         except self._errors.ConnectionError as error:
-            if not full or armed.get() is None:
+            if not full or current_budget.get() is None:
                 raise
             raise self._none_free(error) from error
 
-    def _none_free(self, error: Exception) -> NoPlace:
-        return NoPlace(why=f"{error} (max_connections of its pool is {self.max_connections})")
+    def _none_free(self, error: Exception) -> BulkheadFull:
+        return BulkheadFull(why=f"{error} (max_connections of its pool is {self.max_connections})")
 
 
 class GuardedSentinelPool(_Client):  # type: ignore[misc]  # a base that is Any
@@ -199,13 +205,13 @@ class GuardedBlockingPool(GuardedPool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Tasks that queue; threads do so in the client's own queue.
-        self._places = Places(int)
+        self._places = WaitQueue(int)
         super().__init__(*args, **kwargs)
 
     @property
     def timeout(self) -> float | None:
         own: float | None = self.__dict__["timeout"]
-        budget = armed.get()
+        budget = current_budget.get()
         if budget is None:
             return own
         if budget.waits is not None:
@@ -219,7 +225,7 @@ class GuardedBlockingPool(GuardedPool):
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Any:
         take = partial(super().get_connection, *args, **kwargs)
-        budget = armed.get()
+        budget = current_budget.get()
         try:
             if budget is None or budget.waits is None:
                 return take()
@@ -229,7 +235,7 @@ class GuardedBlockingPool(GuardedPool):
                 raise
             raise self._none_free(error) from None
 
-    def _taken(self, take: Callable[[], Any], budget: Budget, waits: Waits) -> Any:
+    def _taken(self, take: Callable[[], Any], budget: Budget, waits: EventLoopWaits) -> Any:
         """Take a connection as soon as one is free, as long as the client itself would wait."""
         own: float | None = self.__dict__["timeout"]
         ends = budget.ends if own is None else min(budget.ends, monotonic() + own)
@@ -253,14 +259,14 @@ class GuardedBlockingPool(GuardedPool):
         self._places.freed()
 
 
-def guarded_connection_class(base: type, helpers: Helpers) -> type:
+def guarded_connection_class(base: type, helpers: Connectors) -> type:
     """Return a subclass of the client's connection class `base` that keeps to the budget."""
     errors = import_module(f"{client_package(base)}.exceptions")
     own = {"_errors": errors, "_response_error": errors.ResponseError, "_helpers": helpers}
     return type(base.__name__, (GuardedConnection, base), own)
 
 
-def guarded_pool_class(base: type, helpers: Helpers) -> type:
+def guarded_pool_class(base: type, helpers: Connectors) -> type:
     """Return a subclass of the client's pool class `base` whose connections are guarded."""
     package = client_package(base)
     own = {"_errors": import_module(f"{package}.exceptions"), "_helpers": helpers}

@@ -10,8 +10,8 @@ from importlib import import_module
 from time import monotonic
 from typing import Any
 
-from django_resilient_cache.timeouts.sockets.budget import Expiry, armed
-from django_resilient_cache.timeouts.sockets.connecting import Helpers
+from django_resilient_cache.timeouts.sockets.budget import BudgetEnded, current_budget
+from django_resilient_cache.timeouts.sockets.connecting import Connectors
 from django_resilient_cache.timeouts.sockets.redis import client_package, guarded_connection_class
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
@@ -26,21 +26,21 @@ class SharingClient(_Client):  # type: ignore[misc]  # a base that is Any
     _errors: Any
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        budget = armed.get()
+        budget = current_budget.get()
         if budget is None:
             return super().execute_command(*args, **options)
         ends, now = budget.ends, monotonic()
         budget.ends = now + (ends - now) / (self._sentinels + 1)
         try:
             return super().execute_command(*args, **options)
-        except Expiry:
+        except BudgetEnded:
             # What the client takes for a reason to ask the next one.
             raise self._errors.TimeoutError("Timeout asking a sentinel") from None
         finally:
             budget.ends = ends
 
 
-def guard_sentinels(manager: Any, helpers: Helpers) -> None:
+def guard_sentinels(manager: Any, helpers: Connectors) -> None:
     """Make the connections to the Sentinels of `manager`, which is fresh, keep to the budget."""
     errors = import_module(f"{client_package(type(manager))}.exceptions")
     own = {"_sentinels": len(manager.sentinels), "_errors": errors}

@@ -14,13 +14,18 @@ from typing import Any, TypeVar
 
 from django.core.cache.backends.base import BaseCache
 
-from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.concurrency.interruption import note
-from django_resilient_cache.timeouts.bulkhead import Room
-from django_resilient_cache.timeouts.sockets.budget import Budget, Expiry, Interruption, armed
-from django_resilient_cache.timeouts.sockets.greenlets import Waits, in_loop
+from django_resilient_cache.timeouts.bulkhead import Bulkhead
+from django_resilient_cache.timeouts.sockets.budget import (
+    Budget,
+    BudgetEnded,
+    Interruption,
+    current_budget,
+)
+from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits, in_loop
 from django_resilient_cache.timeouts.sockets.supported_clients import disconnect, guard, unsupported
-from django_resilient_cache.timeouts.time_limit import Expired, NoPlace, Operation, never
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, Operation, TimedOut, never
 
 __all__ = ["SocketsLimit", "unsupported"]
 
@@ -43,22 +48,22 @@ class SocketsLimit:
     def __init__(self, alias: str, max_concurrency: int = 16) -> None:
         self.alias = alias
         self._max = max_concurrency
-        self._raw: BaseCache | None = None
+        self._backend: BaseCache | None = None
         self._lock = threading.Lock()
-        self._room = Room(max_concurrency)
+        self._room = Bulkhead(max_concurrency)
         self.refused: Callable[[], bool] = never
 
-    def raw(self) -> BaseCache:
+    def backend(self) -> BaseCache:
         """Return the instance of our own, made now if it has to be."""
-        raw = self._raw
-        if raw is None:
+        backend = self._backend
+        if backend is None:
             with self._lock:
-                raw = self._raw
-                if raw is None:
-                    raw = own_instance(self.alias)
-                    guard(raw)
-                    self._raw = raw
-        return raw
+                backend = self._backend
+                if backend is None:
+                    backend = private_instance(self.alias)
+                    guard(backend)
+                    self._backend = backend
+        return backend
 
     def call(
         self,
@@ -67,23 +72,23 @@ class SocketsLimit:
         budget: float | None,
         *,
         trial: bool,
-        waits: Waits | None = None,
+        waits: EventLoopWaits | None = None,
     ) -> T:
         """Run ``operation(raw_backend, *args)`` for at most `budget` seconds; see `Limit`."""
-        raw = self._raw or self.raw()
+        backend = self._backend or self.backend()
         if budget is not None:
             state = Budget(monotonic() + budget, waits)
-        elif armed.get() is None:
-            return operation(raw, *args)
+        elif current_budget.get() is None:
+            return operation(backend, *args)
         else:  # left behind by a call that was interrupted just before it could disarm
             state = None
-        token = armed.set(state)
+        token = current_budget.set(state)
         try:
-            return operation(raw, *args)
-        except Expiry as end:
+            return operation(backend, *args)
+        except BudgetEnded as end:
             if state is not None and state.error is not None:
                 raise state.error from None  # the client was at it again when the time was up
-            raise Expired(end.given) from None
+            raise TimedOut(end.given) from None
         except BaseException as error:  # of whatever kind, the connection is in doubt
             # An interrupt may have come between a request and its answer.
             if state is not None and state.socket is not None and state.socket.dirty:
@@ -92,7 +97,7 @@ class SocketsLimit:
                 raise
             interruption = error.error
         finally:
-            armed.reset(token)
+            current_budget.reset(token)
         note(interruption)
         try:
             raise interruption
@@ -117,25 +122,25 @@ class SocketsLimit:
                 entered = await room.enter(0.0 if trial else left)
                 left = ends - monotonic()
                 if not entered or left <= 0.0 or (self.refused() and not trial):
-                    raise NoPlace
+                    raise BulkheadFull
             return await in_loop(partial(self.call, operation, args, left, trial=trial))
         finally:
             if entered:
                 room.leave()
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """Let those go who wait for a place."""
-        self._room.turn_away()
+        self._room.reject_waiting()
 
     def after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
         self._lock = threading.Lock()
-        self._raw = None
-        self._room = Room(self._max)
+        self._backend = None
+        self._room = Bulkhead(self._max)
 
     def close(self) -> None:
         """Close the connections; the next call makes new ones."""
         with self._lock:
-            raw, self._raw = self._raw, None
-        if raw is not None:
-            disconnect(raw)
+            backend, self._backend = self._backend, None
+        if backend is not None:
+            disconnect(backend)

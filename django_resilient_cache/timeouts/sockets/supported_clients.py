@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 
 from django_resilient_cache.adapters.memcached import family_name
 from django_resilient_cache.conf.backends import family_of
-from django_resilient_cache.timeouts.sockets.connecting import Helpers
+from django_resilient_cache.timeouts.sockets.connecting import Connectors
 from django_resilient_cache.timeouts.sockets.pymemcache import guard_pymemcache
 from django_resilient_cache.timeouts.sockets.redis import guarded_pool_class
 from django_resilient_cache.timeouts.sockets.redis_sentinel import (
@@ -297,7 +297,7 @@ def guard(raw: Any) -> None:
     Its pools are made here, for good: an instance is shared by threads, and the backends do
     not expect that while they make them.
     """
-    helpers = Helpers()
+    helpers = Connectors()
     if family_name(raw) == "pymemcache":
         guard_pymemcache(raw, helpers)
         return

@@ -17,14 +17,14 @@ from collections.abc import Callable
 from typing import Any
 
 from django_resilient_cache.concurrency.interruption import note
-from django_resilient_cache.concurrency.wakeup import Bell
-from django_resilient_cache.timeouts.bulkhead import Places
-from django_resilient_cache.timeouts.threads.worker import Job, Worker
+from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
+from django_resilient_cache.timeouts.bulkhead import WaitQueue
+from django_resilient_cache.timeouts.threads.worker import ThreadCall, Worker
 from django_resilient_cache.timeouts.time_limit import (
-    Expired,
-    NoPlace,
+    BulkheadFull,
     Operation,
     T,
+    TimedOut,
     abandon,
     never,
 )
@@ -52,7 +52,7 @@ class ThreadLimit:
     ) -> T:
         """Run the operation on a thread; see `Limit.call`."""
         began = self._clock()
-        job = Job(operation, args)
+        job = ThreadCall(operation, args)
         worker = self._worker(budget, began, wait=not trial)
         asked = began
         try:
@@ -67,7 +67,7 @@ class ThreadLimit:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
                 self._hang(1)
-                raise Expired(self._given(job, asked, began + budget - asked), job)
+                raise TimedOut(self._given(job, asked, began + budget - asked), job)
             job.done.acquire()  # the result came first after all: it is on its way
         result: T = job.outcome()
         return result
@@ -77,8 +77,8 @@ class ThreadLimit:
     ) -> T:
         """As `call`, while the event loop goes on."""
         began = self._clock()
-        job = Job(operation, args)
-        bell = Bell()
+        job = ThreadCall(operation, args)
+        bell = ThreadsafeEvent()
         job.ring = bell.ring
         worker = await self._aworker(budget, began, wait=not trial)
         asked = began
@@ -95,7 +95,7 @@ class ThreadLimit:
         if given_up:
             self._hang(1)
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
-            raise Expired(self._given(job, asked, began + budget - asked), job)
+            raise TimedOut(self._given(job, asked, began + budget - asked), job)
         result: T = job.outcome()
         return result
 
@@ -114,9 +114,9 @@ class ThreadLimit:
                 self._freed.notify()
         self._tasks.freed()
 
-    def turn_away(self) -> None:
+    def reject_waiting(self) -> None:
         """Let those go who wait for a place."""
-        self._tasks.turn_away()
+        self._tasks.reject_waiting()
         if self._waiting:
             with self._freed:
                 self._freed.notify_all()
@@ -131,7 +131,7 @@ class ThreadLimit:
         self._hanging = 0
         self._came_back = 0
         #: Tasks in event loops that wait for a place.
-        self._tasks = Places(self._free_places)
+        self._tasks = WaitQueue(self._free_places)
         self._era = object()
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class ThreadLimit:
             if worker is None and hung is not None:
                 raise self._none_left(self._withheld(budget, began, hung))
         if worker is None:
-            raise NoPlace
+            raise BulkheadFull
         return worker
 
     async def _aworker(self, budget: float | None, began: float, *, wait: bool) -> Worker:
@@ -166,7 +166,7 @@ class ThreadLimit:
             if worker is None and hung is not None:
                 raise self._none_left(self._withheld(budget, began, hung))
         if worker is None:
-            raise NoPlace
+            raise BulkheadFull
         return worker
 
     def _if_of_use(
@@ -202,7 +202,7 @@ class ThreadLimit:
                 self._freed.notify()
             self._tasks.freed()
             if isinstance(error, RuntimeError):  # this process or its host has too many
-                raise NoPlace(why=str(error)) from error
+                raise BulkheadFull(why=str(error)) from error
             raise
 
     def _wait_for_place(self, budget: float | None, began: float) -> Worker | None:
@@ -232,7 +232,7 @@ class ThreadLimit:
     def _free_places(self) -> int:
         return len(self._idle) + self._max - self._started
 
-    def _let_go(self, interruption: BaseException, job: Job, worker: Worker) -> None:
+    def _let_go(self, interruption: BaseException, job: ThreadCall, worker: Worker) -> None:
         """Leave the call to its thread: its caller is to end."""
         if not job.sent:
             self.free(worker)
@@ -256,8 +256,12 @@ class ThreadLimit:
         return self._came_back if self._hanging >= self._max else None
 
     @staticmethod
-    def _none_left(withheld: float) -> NoPlace:
-        return NoPlace(withheld, "calls that hang hold all places") if withheld else NoPlace()
+    def _none_left(withheld: float) -> BulkheadFull:
+        return (
+            BulkheadFull(withheld, "calls that hang hold all places")
+            if withheld
+            else BulkheadFull()
+        )
 
     def _withheld(self, budget: float | None, began: float, hung: int) -> float:
         """Tell for how long the layer has left all of them without an answer, as `_given` does.
@@ -270,7 +274,7 @@ class ThreadLimit:
         late = waited - budget
         return max(0.0, min(budget, waited) - _HANDOVERS * max(0.0, late))
 
-    def _given(self, job: Job, asked: float, left: float) -> float:
+    def _given(self, job: ThreadCall, asked: float, left: float) -> float:
         """Tell how long the other side was really given of what was `left` when it was `asked`.
 
         A thread that never started asked nobody, nor did the caller while it waited for a place.

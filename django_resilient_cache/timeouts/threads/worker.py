@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from django.core.cache import BaseCache
 from django.db import close_old_connections, connections
 
-from django_resilient_cache.adapters.instances import own_instance
+from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.timeouts.time_limit import Operation
 
 logger = logging.getLogger("django_resilient_cache")
@@ -22,7 +22,7 @@ logger = logging.getLogger("django_resilient_cache")
 IDLE_SECONDS = 5.0
 
 
-class Employer(Protocol):
+class Owner(Protocol):
     """What a thread works for."""
 
     alias: str
@@ -34,7 +34,7 @@ class Employer(Protocol):
         """Know that a call has ended whose caller had given it up."""
 
 
-class Job:
+class ThreadCall:
     """One call on its way through a thread."""
 
     __slots__ = (
@@ -93,12 +93,12 @@ class Job:
 class Worker:
     """One daemon thread with a backend instance of its own."""
 
-    def __init__(self, employer: Employer, era: object) -> None:
+    def __init__(self, employer: Owner, era: object) -> None:
         self._employer = employer
         #: What is the limit's until it is closed: a thread from before does not come back to it.
         self.era = era
-        self._raw: BaseCache | None = None
-        self._job: Job | None = None
+        self._backend: BaseCache | None = None
+        self._job: ThreadCall | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
         name = f"resilient-cache-{employer.alias}"
@@ -106,7 +106,7 @@ class Worker:
         target = contextvars.Context().run
         threading.Thread(target=target, args=(self._loop,), name=name, daemon=True).start()
 
-    def run(self, job: Job | None) -> None:
+    def run(self, job: ThreadCall | None) -> None:
         """Wake the thread for `job`; None ends it."""
         self._job = job
         if job is not None:
@@ -125,12 +125,12 @@ class Worker:
             self._work(job)
             del job  # what a caller passed must not live until the next call
 
-    def _work(self, job: Job) -> None:
+    def _work(self, job: ThreadCall) -> None:
         job.started = True
         try:
-            if self._raw is None:
-                self._raw = own_instance(self._employer.alias)
-            job.result = job.operation(self._raw, *job.args)
+            if self._backend is None:
+                self._backend = private_instance(self._employer.alias)
+            job.result = job.operation(self._backend, *job.args)
         except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
             job.error = error
             _close_broken_connections()
@@ -145,10 +145,10 @@ class Worker:
             job.ring()
 
     def _discard(self) -> None:
-        raw, self._raw = self._raw, None
+        backend, self._backend = self._backend, None
         try:
-            if raw is not None:
-                raw.close()
+            if backend is not None:
+                backend.close()
         except Exception:  # noqa: BLE001 - it is being thrown away
             logger.debug("Closing an abandoned instance of %s failed", self._employer.alias)
         connections.close_all()
