@@ -417,9 +417,9 @@ def test_a_process_ends_soon_in_the_middle_of_a_repair():
         "with faults('faulty').fail():\n"
         "    cache.delete_many(keys)\n"
         "deadline = time.monotonic() + 10\n"
-        "while len(layer('faulty').ledger) == 50_000 and time.monotonic() < deadline:\n"
+        "while len(layer('faulty').missed_changes) == 50_000 and time.monotonic() < deadline:\n"
         "    time.sleep(0.001)\n"
-        "assert 0 < len(layer('faulty').ledger) < 50_000, len(layer('faulty').ledger)\n"
+        "assert 0 < len(layer('faulty').missed_changes) < 50_000, len(layer('faulty').missed_changes)\n"
     )
     assert took < 1.0
 
@@ -456,9 +456,9 @@ def test_a_fork_in_the_middle_of_a_repair_leaves_both_processes_able_to_end_it()
         "child = os.fork()\n"
         "faults('faulty').heal()\n"
         "assert cache.get_many(keys) == {}\n"
-        "while len(layer('faulty').ledger) and time.monotonic() < deadline:\n"
+        "while len(layer('faulty').missed_changes) and time.monotonic() < deadline:\n"
         "    time.sleep(0.001)\n"
-        "assert not len(layer('faulty').ledger)\n"
+        "assert not len(layer('faulty').missed_changes)\n"
         "assert caches['behind'].get_many(keys) == {}\n"
         "assert len(agents()) == 1\n"
         "if child:\n"
@@ -497,7 +497,7 @@ def test_where_threads_do_not_run_calls_do_the_agents_work():
         "faults('direct').heal()\n"
         f"wait_for_a_request({STALLED_SECONDS + 0.2})\n"
         "direct.get('anything')\n"
-        "left = len(layer('direct').ledger)\n"
+        "left = len(layer('direct').missed_changes)\n"
         "print(left)\n"
     )
     assert done.returncode == 0, done.stderr
@@ -521,7 +521,7 @@ def test_a_process_that_was_forked_without_a_word_repairs_too():
         "    faults('direct').heal()\n"
         f"    time.sleep({STALLED_SECONDS + 0.2})\n"
         "    direct.get('anything')\n"
-        "    print(len(layer('direct').ledger), flush=True)\n"
+        "    print(len(layer('direct').missed_changes), flush=True)\n"
         "    os._exit(0)\n"
         "os.wait()\n"
     )

@@ -260,7 +260,9 @@ def test_a_call_whose_caller_is_ended_before_it_began_is_not_made(sqlite: str, e
         Slow.go_on.set()
         await first
         assert await sync_to_async(caches["table"].get)("key") is None
-        assert registry.layer("table").missed_changes.is_stale(":1:key"), "nobody knows, so it is repaired"
+        assert registry.layer("table").missed_changes.is_stale(":1:key"), (
+            "nobody knows, so it is repaired"
+        )
         assert registry.layer("table").guard.counters.failures == 0
 
     with slow(sqlite):

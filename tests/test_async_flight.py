@@ -393,7 +393,7 @@ def test_one_that_was_computed_just_now_is_found(
     computed = []
 
     async def main() -> Any:
-        below: Any = cache._aget  # type: ignore[attr-defined]  # a chain
+        below: Any = cache._aget_below  # type: ignore[attr-defined]  # a chain
 
         async def late(key: Any, *args: Any) -> Any:
             found = await below(key, *args)
@@ -402,7 +402,7 @@ def test_one_that_was_computed_just_now_is_found(
                 assert await cache.aget_or_set("key", lambda: "first") == "first"
             return found
 
-        monkeypatch.setattr(cache, "_aget", late)
+        monkeypatch.setattr(cache, "_aget_below", late)
         return await cache.aget_or_set("key", lambda: "second")
 
     assert run(main()) == "first"
@@ -443,7 +443,7 @@ def test_a_change_while_the_value_is_written_is_not_undone(
         acall = awaited.acall
 
         async def noted(limit: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
-            if operation.__name__ == "add" and not asked:
+            if operation.name == "add" and not asked:
                 asked.append(operation)
                 await cache.adelete("key")
             return await acall(limit, operation, *args, **kwargs)

@@ -360,13 +360,13 @@ def test_the_authority_is_written_first_and_read_last() -> None:
 
 
 def note_calls(layer: Any, made: list[tuple[str, str]]) -> None:
-    acall = layer._awaited.acall
+    acall = layer.guard.awaited.acall
 
     async def noted(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        made.append((layer.alias, operation.__name__.removesuffix("_with_ttl")))
+        made.append((layer.alias, operation.name.removesuffix("_with_ttl")))
         return await acall(operation, *args, **kwargs)
 
-    layer._awaited.acall = noted
+    layer.guard.awaited.acall = noted
 
 
 @pytest.mark.usefixtures("faulty")

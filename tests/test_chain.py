@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from django_resilient_cache.adapters.commands import Backfill, Command
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, UNKNOWN, Kind, Outcome
 from django_resilient_cache.chain.chain import Chain, Steps
 from django_resilient_cache.chain.expiry import LayerTraits
@@ -19,10 +21,14 @@ FAILED = Outcome(Kind.FAILED, error=ConnectionError())
 TIMED_OUT = Outcome(Kind.TIMED_OUT, error=TimeoutError())
 NO_ANSWERS = [REJECTED, FAILED, TIMED_OUT]
 
-MEMORY = LayerTraits(direct=True, shared=False, cap=None, default_timeout=300)
-NEAR = LayerTraits(direct=True, shared=False, cap=5.0, default_timeout=300)
-REDIS = LayerTraits(direct=False, shared=True, cap=None, default_timeout=300)
-DATABASE = LayerTraits(direct=True, shared=True, cap=None, default_timeout=300)
+#: The changes that layers were told they miss.
+missed: list[Command] = []
+traits = partial(LayerTraits, miss=missed.append)
+
+MEMORY = traits(direct=True, shared=False, cap=None, default_timeout=300)
+NEAR = traits(direct=True, shared=False, cap=5.0, default_timeout=300)
+REDIS = traits(direct=False, shared=True, cap=None, default_timeout=300)
+DATABASE = traits(direct=True, shared=True, cap=None, default_timeout=300)
 
 
 def hit(value: Any, ttl: float | None = UNKNOWN) -> Outcome:
@@ -52,16 +58,20 @@ class Run:
         try:
             call = next(steps)
             while True:
-                call = self._next(steps, *call)
+                index, command = call
+                call = self._next(steps, index, command)
         except StopIteration as end:
             self.outcome, unanswered = end.value
             self.unanswered = [index for index, _ in unanswered]
         except BaseException as error:  # whatever it is, the test looks at it
             self.error = error
 
-    def _next(self, steps: Steps, index: int, operation: Any, args: tuple[Any, ...]) -> Any:
-        self.calls.append((index, operation.__name__, *args))
-        answer = self._answers.get((index, operation.__name__), DONE)
+    def _next(self, steps: Steps, index: int, command: Command) -> Any:
+        name, args = command.name, list(vars(command).values())
+        if isinstance(command, Backfill):
+            name = "fill_free" if args.pop() else "fill"
+        self.calls.append((index, name, *args))
+        answer = self._answers.get((index, name), DONE)
         if callable(answer):
             answer = answer()
         if isinstance(answer, BaseException):
@@ -330,8 +340,8 @@ def test_no_layer_outlives_the_one_below(
 
 
 def test_defaults_of_the_layers_do_not_outlive_the_one_below() -> None:
-    short = LayerTraits(direct=False, shared=True, cap=None, default_timeout=60)
-    forever = LayerTraits(direct=True, shared=False, cap=None, default_timeout=None)
+    short = traits(direct=False, shared=True, cap=None, default_timeout=60)
+    forever = traits(direct=True, shared=False, cap=None, default_timeout=None)
     run = Run(chain(forever, short).set("k", 1, DEFAULT_TIMEOUT, 1), {})
     assert run.args(0, "set")[2] == 60
     run = Run(chain(short, forever).set("k", 1, DEFAULT_TIMEOUT, 1), {})
@@ -513,13 +523,13 @@ DECIDED: list[tuple[str, tuple[Any, ...], str]] = [
 def test_a_change_ended_early_is_dropped_from_the_direct_layers_and_missed_by_the_others(
     name: str, args: tuple[Any, ...], drop: str, end: type[BaseException], generations: Generations
 ) -> None:
+    missed.clear()
     made = chain(MEMORY, REDIS, DATABASE, generations=generations)
     run = Run(getattr(made, name)(*args), {(2, name): end()})
     assert isinstance(run.error, end)
     if end is not GeneratorExit:
-        assert run.names == [(2, name), (1, "missed"), (0, drop)]
-        missed, _ = run.args(1, "missed")
-        assert missed.__name__ == drop
+        assert run.names == [(2, name), (0, drop)]
+        assert [command.name for command in missed] == [drop]
     assert generations.version_stamp("k") is not None, "the change has ended"
 
 

@@ -62,7 +62,7 @@ def test_it_ends_faults_breakers_and_ledgers(chain: Any) -> None:
     assert faults("redis").calls == {}
     assert breakers["redis"].state is State.CLOSED
     assert breakers["redis"].last_error is None
-    assert registry.layer("redis").ledger.in_sync
+    assert registry.layer("redis").missed_changes.in_sync
     assert chain.get("k") == "old", "entries are left alone"
 
 

@@ -30,6 +30,7 @@ from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.threads.worker import Worker
+from tests.calls import FunctionCall
 from tests.entries import DJANGO_REDIS, FILE, MEMORY, PYMEMCACHE, REDIS, chain
 from tests.services import ValkeyServer
 
@@ -360,8 +361,8 @@ def test_a_thread_that_was_not_woken_yet_stays_free(monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as patch:
             patch.setattr(Worker, "run", interrupted)
             with pytest.raises(SoftTimeLimitExceeded):
-                limit.call(lambda raw: 1, (), 5, trial=False)
-        assert limit.call(lambda raw: 1, (), 5, trial=False) == 1
+                limit.call(FunctionCall(lambda raw: 1), 5, trial=False)
+        assert limit.call(FunctionCall(lambda raw: 1), 5, trial=False) == 1
         limit.close()
 
 

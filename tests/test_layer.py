@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from django.core.cache import BaseCache
 
 from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline
-from django_resilient_cache.adapters import operations
+from django_resilient_cache.adapters.commands import Add, Backfill, Delete, Get, Incr, Set
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.registry import make_layer
 from django_resilient_cache.layer.telemetry import QUIET_SECONDS
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, never
+from tests.calls import FunctionCommand
 from tests.clock import Clock
 
 pytestmark = pytest.mark.usefixtures("still_agent")
@@ -38,9 +40,7 @@ class FakeLimit:
         #: What happens while a caller waits for a place.
         self.meanwhile: Callable[[], object] = int
 
-    def call(
-        self, operation: Any, args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> Any:
+    def call(self, call: Any, budget: float | None, *, trial: bool) -> Any:
         self.budgets.append(budget)
         self.trials.append(trial)
         self.meanwhile()
@@ -77,12 +77,12 @@ class Bench:
             timeout=None,
             per_process=False,
         )
-        self.layer = Layer(config, self.limit, clock=self.clock)
+        self.layer = make_layer(config, self.limit, clock=self.clock)
 
     def call(self, result: Any) -> Outcome:
         self.limit.result = result
-        self.clock.forward(getattr(result, "given", 0.0))
-        return self.layer.execute(None, get, ("k",))
+        self.clock.forward(getattr(result, "server_seconds", 0.0))
+        return self.layer.execute(None, Get("k", None))
 
     @property
     def failures_in_a_row(self) -> int:
@@ -92,10 +92,6 @@ class Bench:
             self.layer.breaker.acquire().failure(ConnectionError())
             missing += 1
         return self.layer.breaker.config.max_failures - missing
-
-
-def get(raw: BaseCache, key: str) -> Outcome:
-    return MISS
 
 
 def test_answers_are_counted_and_passed_on() -> None:
@@ -256,12 +252,12 @@ def test_no_place_counts_for_as_long_as_calls_that_hang_hold_all(
 @pytest.mark.parametrize(
     ("operation", "args", "missed"),
     [
-        (operations.set, ("key", 1, 60, 1), True),
-        (operations.delete, ("key", 1), True),
-        (operations.fill, ([("key", 1, 60)], 1), False),
-        (operations.fill_free, ([("key", 1, 60)], 1), False),
-        (operations.add, ("key", 1, 60, 1), False),
-        (operations.incr, ("key", 1, 1), False),
+        (Set, ("key", 1, 60, 1), True),
+        (Delete, ("key", 1), True),
+        (partial(Backfill, only_free=False), ([("key", 1, 60)], 1), False),
+        (partial(Backfill, only_free=True), ([("key", 1, 60)], 1), False),
+        (Add, ("key", 1, 60, 1), False),
+        (Incr, ("key", 1, 1), False),
     ],
 )
 @pytest.mark.parametrize("why", ["no place", "no time left"])
@@ -273,7 +269,7 @@ def test_a_change_that_was_never_made_is_missed_only_where_it_should_have_been(
     bench = Bench()
     bench.limit.result = BulkheadFull()
     with deadline(10.0 if why == "no place" else 0.0):
-        assert bench.layer.execute(None, operation, args).kind is Kind.TIMED_OUT
+        assert bench.layer.execute(None, operation(*args)).kind is Kind.TIMED_OUT
     assert len(bench.layer.missed_changes) == missed
     assert bench.layer.missed_changes.in_sync is not missed
 
@@ -324,15 +320,11 @@ def test_a_trial_cut_short_by_its_caller_gives_its_permit_back(spent: TimedOut |
 
 def test_an_answer_in_the_form_of_an_exception_is_a_success() -> None:
     bench = Bench()
-
-    def incr(raw: BaseCache) -> Outcome:
-        return MISS
-
     bench.call(ConnectionError())
     bench.call(ConnectionError())
     bench.limit.result = ValueError("Key 'k' not found")
     with pytest.raises(ValueError, match="not found"):
-        bench.layer.execute(None, incr, ())
+        bench.layer.execute(None, Incr("k", 1, None))
     assert bench.failures_in_a_row == 0
     assert bench.layer.guard.counters.done == 1
 
@@ -354,13 +346,13 @@ def test_a_call_in_place_needs_no_limit() -> None:
     bench = Bench()
     seen: list[Any] = []
 
-    def note(raw: Any, *args: Any) -> Outcome:
-        seen.append((raw, *args))
+    def note(raw: Any) -> Outcome:
+        seen.append(raw)
         return MISS
 
     raw: Any = object()
-    bench.layer.execute(raw, note, ("k",))
-    assert seen == [(raw, "k")]
+    bench.layer.execute(raw, FunctionCommand(note))
+    assert seen == [raw]
     assert bench.limit.budgets == []
 
 

@@ -14,10 +14,20 @@ from django.core.cache.backends.base import InvalidCacheKey
 from django.core.cache.backends.locmem import LocMemCache
 
 from django_resilient_cache import State, deadline
-from django_resilient_cache.adapters import operations, remaining_ttl
+from django_resilient_cache.adapters.commands import (
+    Command,
+    Delete,
+    DeleteMany,
+    Get,
+    GetMany,
+    GetManyWithTtl,
+    GetWithTtl,
+    HasKey,
+)
 from django_resilient_cache.adapters.outcome import Kind, Outcome
 from django_resilient_cache.concurrency.background import background
-from django_resilient_cache.layer.layer import PATIENCE, REPAIR_BATCH, REPAIR_IN_PASSING, Layer
+from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.repair import BATCH, IN_PASSING, PATIENCE
 from django_resilient_cache.testing import faults
 from tests.stage import TIMEOUT, Interrupted, Stage, WholeSeconds, staged
 
@@ -36,8 +46,8 @@ def pair() -> Iterator[Stage]:
         yield stage
 
 
-def execute(stage: Stage, operation: Callable[..., Outcome], *args: Any) -> Outcome:
-    return stage.layer("authority").execute(None, operation, args)
+def execute(stage: Stage, command: Callable[..., Command], *args: Any) -> Outcome:
+    return stage.layer("authority").execute(None, command(*args))
 
 
 def miss(stage: Stage, *keys: str, alias: str = "authority") -> None:
@@ -45,7 +55,7 @@ def miss(stage: Stage, *keys: str, alias: str = "authority") -> None:
     for key in keys:
         stage.behind(alias).set(key, f"old {key}", version=1)
     stage.refuse(alias)
-    stage.layer(alias).execute(None, operations.delete_many, (list(keys), 1))
+    stage.layer(alias).execute(None, DeleteMany(list(keys), 1))
     stage.heal(alias)
 
 
@@ -60,7 +70,7 @@ def held(stage: Stage, *keys: str, alias: str = "authority") -> list[str]:
 
 def test_reads_of_one_key_are_misses(stage):
     miss(stage, "a")
-    for operation in (operations.get, operations.has_key, remaining_ttl.get_with_ttl):
+    for operation in (Get, HasKey, GetWithTtl):
         assert execute(stage, operation, "a", 1).kind is Kind.MISS
         assert execute(stage, operation, "a", 2).kind is Kind.MISS
     assert stage.cache.get("a", "default") == "default"
@@ -70,13 +80,13 @@ def test_reads_of_one_key_are_misses(stage):
 def test_batched_reads_leave_it_out_and_ask_for_the_rest(stage):
     miss(stage, "a")
     stage.cache.set("b", 2)
-    assert execute(stage, operations.get_many, ["a", "b"], 1).value == {"b": 2}
-    found, lifetimes = execute(stage, remaining_ttl.get_many_with_ttl, ["a", "b"], 1).value
+    assert execute(stage, GetMany, ["a", "b"], 1).value == {"b": 2}
+    found, lifetimes = execute(stage, GetManyWithTtl, ["a", "b"], 1).value
     assert found == {"b": 2}
     assert lifetimes.keys() == {"b"}
     asked = faults("authority").calls["get_many"]
-    assert execute(stage, operations.get_many, ["a"], 1).value == {}
-    assert execute(stage, remaining_ttl.get_many_with_ttl, ["a"], 1).value == ({}, {})
+    assert execute(stage, GetMany, ["a"], 1).value == {}
+    assert execute(stage, GetManyWithTtl, ["a"], 1).value == ({}, {})
     assert faults("authority").calls["get_many"] == asked
 
 
@@ -116,7 +126,7 @@ def test_it_is_not_backfilled(pair):
 
 
 def test_a_suspect_layer_is_written_and_not_read(stage):
-    stage.layer("authority").ledger._capacity = 1
+    stage.layer("authority").missed_changes._capacity = 1
     miss(stage, "a", "b")
     stage.cache.set("other", 1)
     assert stage.cache.get("other") is None
@@ -144,7 +154,7 @@ def test_a_later_change_that_gets_through_ends_the_note_at_once(stage, change):
     miss(stage, "a")
     change(stage.cache)
     assert stage.cache.get("a") == "new"
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
     stage.tick()
     assert stage.cache.get("a") == "new"
 
@@ -255,8 +265,8 @@ def test_no_layer_shows_again_what_it_missed(pair, broken, change, fault):
             pair.late.popleft().land()
         assert all(get() in ("new", None) for get in read)
         pair.tick()
-    assert pair.layer("upper").ledger.in_sync
-    assert pair.layer("authority").ledger.in_sync
+    assert pair.layer("upper").missed_changes.in_sync
+    assert pair.layer("authority").missed_changes.in_sync
     assert pair.behind("authority").get("a", version=1) in ("new", None)
 
 
@@ -278,7 +288,7 @@ def test_what_was_decided_by_nobody_never_enters_the_ledger(stage, decide, fault
         getattr(stage, fault)("authority")
     with suppress(ValueError, Interrupted):
         decide(stage.cache)
-    assert len(stage.layer("authority").ledger) == 0
+    assert len(stage.layer("authority").missed_changes) == 0
     stage.heal("authority")
     stage.layer("authority").breaker.reset()
     stage.behind("authority").set("a", 7, version=1)
@@ -287,7 +297,7 @@ def test_what_was_decided_by_nobody_never_enters_the_ledger(stage, decide, fault
         late.land()
     stage.tick()
     assert stage.cache.get("a") in (7, 8)
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_keys_that_a_batch_did_not_take_are_missed(stage, monkeypatch):
@@ -333,7 +343,7 @@ def test_an_incr_of_nothing_leaves_no_note(shape):
 def test_a_mistake_of_the_callers_leaves_no_note(stage):
     with pytest.raises((TypeError, AttributeError), match="pickle"):
         stage.cache.set("a", threading.Lock())
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 # Late calls
@@ -501,7 +511,7 @@ def test_a_note_stays_for_as_long_as_the_longest_timeout_used_there(stage):
     assert stage.cache.get("a") is None
     stage.tick()
     stage.clock.forward(2)
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 @pytest.mark.parametrize("fault", ["lose", "abandon", "interrupt"])
@@ -562,14 +572,14 @@ def test_what_cannot_be_there_any_more_makes_room(stage):
     stage.cache.delete("a")
     stage.clock.forward(TIMEOUT)
     stage.tick()
-    assert len(stage.layer("authority").ledger) == 0
+    assert len(stage.layer("authority").missed_changes) == 0
 
 
 # Repair
 
 
 def test_a_repair_goes_in_batches_and_says_whether_there_is_more(stage):
-    keys = [f"key{n}" for n in range(2 * REPAIR_BATCH + 1)]
+    keys = [f"key{n}" for n in range(2 * BATCH + 1)]
     miss(stage, *keys)
     layer, calls = stage.layer("authority"), faults("authority").calls
     before = calls["delete_many"]
@@ -592,10 +602,10 @@ def test_a_repair_keeps_what_succeeded(stage):
 
     stage.during("authority", "after", second_call_fails)
     assert not stage.layer("authority").repair()
-    assert len(stage.layer("authority").ledger) == 2
+    assert len(stage.layer("authority").missed_changes) == 2
     stage.heal("authority")
     stage.tick()
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(stage):
@@ -615,7 +625,7 @@ def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(stage):
     stage.tick()
     assert stage.behind("authority").get("a", version=1) is None
     assert stage.behind("authority").get("a", version=2) == "lock"
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_a_missed_clear_is_not_made_up_for_twice(stage, monkeypatch):
@@ -625,14 +635,14 @@ def test_a_missed_clear_is_not_made_up_for_twice(stage, monkeypatch):
     stage.cache.clear()
     stage.heal("authority")
     layer = stage.layer("authority")
-    repair_clear = type(layer)._repair_clear
+    repair_clear = type(layer._repair)._clear
 
     def late(self):
         stage.cache.clear()
         assert stage.cache.add("a", "lock")
         return repair_clear(self)
 
-    monkeypatch.setattr(type(layer), "_repair_clear", late)
+    monkeypatch.setattr(type(layer._repair), "_clear", late)
     stage.tick()
     assert stage.cache.get("a") == "lock"
     assert layer.missed_changes.in_sync
@@ -655,7 +665,7 @@ def test_a_repair_makes_up_for_a_clear_first(stage):
     stage.cache.set("b", "new")
     stage.tick()
     assert stage.behind("authority").get_many(["a", "b"], version=1) == {}
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_a_repair_takes_back_only_the_notes_it_made_up_for(stage):
@@ -722,7 +732,7 @@ def test_a_layer_that_goes_on_failing_is_repaired_later(stage):
     assert stage.layer("authority").tend() == PATIENCE
     stage.heal("authority")
     stage.tick()
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_an_idle_process_tries_whether_its_layer_is_well_again():
@@ -764,7 +774,7 @@ def test_any_version_that_a_key_can_be_made_with_is_repaired(stage, version):
     stage.layer("authority").breaker.reset()
     assert stage.cache.get("a", version=version) is None
     stage.tick()
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
     assert not stage.behind("authority").has_key("a", version=version)
 
 
@@ -779,7 +789,7 @@ def test_a_key_that_the_layer_does_not_take_keeps_no_other_from_repair(stage, mo
     miss(stage, "a", "hostile", "b")
     monkeypatch.setattr(LocMemCache, "validate_key", picky)
     stage.tick()
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
     assert not stage.behind("authority").get_many(["a", "b"], version=1)
 
 
@@ -796,7 +806,7 @@ def test_a_layer_that_cannot_be_tended_keeps_no_other_waiting(pair, monkeypatch)
 
     monkeypatch.setattr(Layer, "tend", tend)
     pair.tick()
-    assert pair.layer("authority").ledger.in_sync
+    assert pair.layer("authority").missed_changes.in_sync
 
 
 def test_a_clear_that_the_layer_does_not_have_does_not_make_it_suspect_for_ever(stage, monkeypatch):
@@ -819,13 +829,13 @@ def test_a_clear_that_the_layer_does_not_have_does_not_make_it_suspect_for_ever(
 
 
 def test_a_call_repairs_a_few_where_the_agent_cannot(stage, monkeypatch):
-    miss(stage, *[f"key{n}" for n in range(3 * REPAIR_IN_PASSING)])
+    miss(stage, *[f"key{n}" for n in range(3 * IN_PASSING)])
     monkeypatch.setattr(type(background), "cannot_run", True)
     stage.cache.get("anything")
-    assert len(stage.layer("authority").ledger) == 2 * REPAIR_IN_PASSING
+    assert len(stage.layer("authority").missed_changes) == 2 * IN_PASSING
     stage.cache.get("anything")
     stage.cache.get("anything")
-    assert stage.layer("authority").ledger.in_sync
+    assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkeypatch):
@@ -844,10 +854,7 @@ def test_a_caller_that_is_ended_waits_for_no_repair(stage, monkeypatch):
     miss(stage, "a")
     monkeypatch.setattr(type(background), "cannot_run", True)
     stage.interrupt("authority")
-    noted = stage.layer("authority").execute(
-        None, operations.missed, (operations.delete, ("b", stage.cache.version))
-    )
-    assert noted.kind is Kind.DONE
+    stage.layer("authority").miss(Delete("b", stage.cache.version))
     stage.heal("authority")
     assert held(stage, "a", "b") == ["a", "b"]
 

@@ -23,13 +23,13 @@ class Kit:
         self.lifetime: float | None = LIFETIME
         self.ledger = MissedChanges(lambda: self.lifetime, self.clock, capacity)
 
-    def note(self, *keys: str, call: object | None = None, unsure: bool = False) -> bool:
+    def record(self, *keys: str, call: object | None = None, unsure: bool = False) -> bool:
         return self.ledger.record(entries(*keys), call, unsure=unsure)
 
     def held(self, *keys: str) -> list[str]:
         return [key for key in keys if self.ledger.is_stale(key.upper())]
 
-    def due(self, most: int = 100) -> list[str]:
+    def pending(self, most: int = 100) -> list[str]:
         return [missed.key for _, missed in self.ledger.pending(most)]
 
 

@@ -81,7 +81,7 @@ def test_what_was_computed_before_a_change_is_not_kept(stage):
 
     assert stage.cache.get_or_set("a", compute).startswith("computed")
     assert stage.cache.get("a") is None
-    assert not any(name == "add" for _, name, _, _ in stage.ends)
+    assert not any(command.name == "add" for _, command, _ in stage.ends)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ def chain(url: str, near: bool = False, **resilience: Any) -> dict[str, Any]:
 
 def repaired(seconds: float = 10) -> None:
     assert services.wait_until(
-        lambda: registry.layer("redis").missed_changes.trusted and breakers["redis"].state is State.CLOSED,
+        lambda: (
+            registry.layer("redis").missed_changes.in_sync
+            and breakers["redis"].state is State.CLOSED
+        ),
         seconds,
     ), registry.snapshot()
 

@@ -119,7 +119,7 @@ def repaired(chain: Any) -> bool:
     assert attempt(chain.get, "replaced") in (None, "new", CacheUnavailable)
     assert attempt(chain.get, "deleted") in (None, CacheUnavailable)
     registry.tend()
-    return registry.layer("layer").missed_changes.trusted
+    return registry.layer("layer").missed_changes.in_sync
 
 
 def answers(chain: Any) -> bool:
