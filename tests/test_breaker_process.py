@@ -102,20 +102,20 @@ def test_a_child_forked_in_the_middle_of_another_threads_transition_is_not_stuck
     breaker = make(max_failures=1)
     open_it(breaker)
     inside, let_go = threading.Event(), threading.Event()
-    admit_all = breaker._admit_all
+    admit_all = breaker._admit_all_needs_lock
 
     def slow() -> None:
         inside.set()
         let_go.wait(30)
         admit_all()
 
-    breaker._admit_all = slow
+    breaker._admit_all_needs_lock = slow
     other = threading.Thread(target=breaker.reset)
     other.start()
     inside.wait(10)
 
     def check() -> None:
-        breaker._admit_all = admit_all
+        breaker._admit_all_needs_lock = admit_all
         assert breaker.call(answers) == "answer"
         open_it(breaker)
 
