@@ -392,6 +392,7 @@ def test_a_short_command_ends_without_a_word_but_the_logs():
     assert done.stderr.count("\n") <= 1, done.stderr
 
 
+@pytest.mark.slow
 def test_a_process_whose_repair_hangs_ends_within_a_second():
     took = seconds_to_the_end(
         "cache.set('key', 1)\n"
@@ -406,11 +407,13 @@ def test_a_process_whose_repair_hangs_ends_within_a_second():
     assert took < 1.0
 
 
+@pytest.mark.slow
 def test_a_short_command_ends_soon_after_a_write_that_failed():
     took = seconds_to_the_end("faults('faulty').fail()\ncache.set('key', 1)\ncache.delete('key')\n")
     assert took < 1.0
 
 
+@pytest.mark.slow
 def test_a_process_ends_soon_in_the_middle_of_a_repair():
     took = seconds_to_the_end(
         "keys = [f'key{n}' for n in range(50_000)]\n"
@@ -440,6 +443,7 @@ def test_no_thread_is_started_where_the_interpreter_ends():
     assert done.stdout == "deleted\n"
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_fork_in_the_middle_of_a_repair_leaves_both_processes_able_to_end_it():
     done = run(
@@ -488,6 +492,7 @@ fork = ctypes.CDLL(None).fork
 """
 
 
+@pytest.mark.slow
 def test_where_threads_do_not_run_calls_do_the_agents_work():
     done = run(
         IDLE + "faults('direct').fail()\n"
@@ -505,6 +510,7 @@ def test_where_threads_do_not_run_calls_do_the_agents_work():
     assert "failed on demand" in done.stderr  # what the agent had to say was said, too
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks by the C library")
 def test_a_process_that_was_forked_without_a_word_repairs_too():
     """The thread stayed with the parent, and nobody has said so."""

@@ -128,6 +128,7 @@ def test_two_loops_at_once(redis: Proxy) -> None:
     assert registry.layer("redis").guard.counters.failures == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("available", [True, False], ids=["in the loop", "on threads"])
 @pytest.mark.usefixtures("still_agent")
 def test_loops_closed_with_calls_under_way(
@@ -191,6 +192,7 @@ def test_a_forked_child_has_loops_of_its_own(redis: Proxy) -> None:
     assert asyncio.run(main()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installed", [True, False], ids=["with greenlet", "without greenlet"])
 def test_a_process_with_and_without_greenlet(installed: bool, own_valkey: ValkeyServer) -> None:
     """The same answers, and nobody waits longer than the limit; what differs is who waits."""

@@ -52,6 +52,7 @@ def quick(tmp_path_factory):
     return printed, {row["name"]: row for row in json.loads(file.read_text())["rows"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_row_is_measured_and_printed(quick, row):
     printed, measured = quick
@@ -68,13 +69,13 @@ def test_each_row_is_measured_and_printed(quick, row):
         assert 0 < found["figure"]["low"] <= found["figure"]["high"]
 
 
+@pytest.mark.slow
 def test_rows_are_chosen_by_name():
     printed = run("--quick", "--markdown", "nearest-hit")
     assert "| nearest-hit |" in printed
     assert "get-many" not in printed
 
 
-@pytest.mark.once
 def test_the_healthy_paths_keep_to_their_budgets():
     """As `python -m benchmarks instructions` counts them; `--write` changes the budgets."""
     if instructions.PYTHON not in BUDGETS:
@@ -86,7 +87,7 @@ def test_the_healthy_paths_keep_to_their_budgets():
     )
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_path_that_has_grown_goes_over_its_budget(tmp_path):
     """By one call of a function, which no clock would tell from the machine's own moods."""
     copied(tmp_path)
@@ -115,6 +116,7 @@ def test_a_row_that_does_not_exist_is_named():
     assert "no such row: nearest-hid" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_site_is_put_under_load(tmp_path):
     pytest.importorskip("uvicorn")
     file = tmp_path / "uvicorn.json"
@@ -129,6 +131,7 @@ def test_a_site_is_put_under_load(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_an_outage_is_taken_through_its_phases_and_drawn(tmp_path):
     svg, figures = tmp_path / "outage.svg", tmp_path / "outage.json"
     run("outage", "--quick", "--svg", svg, "--json", figures)

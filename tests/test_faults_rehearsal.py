@@ -237,12 +237,14 @@ def project(tmp_path: Path) -> Path:
 PYTEST = ("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey")
 
 
+@pytest.mark.slow
 def test_with_the_plugin_no_test_leaks_into_the_next(project: Path) -> None:
     done = run(project, *PYTEST)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_the_plugin_they_do(project: Path) -> None:
     """The test above is worth something."""
     (project / "conftest.py").write_text(
@@ -313,6 +315,7 @@ CASES = """
 """
 
 
+@pytest.mark.slow
 def test_django_test_cases_do_not_leak_either(project: Path) -> None:
     (project / "test_cases.py").write_text(textwrap.dedent(CASES))
     done = run(project, "django", "test", "test_cases")

@@ -139,6 +139,7 @@ def test_a_hanging_call_of_another_process_goes_on_when_healed(
     assert site.does("caches['real'].get('k')") == "after all"
 
 
+@pytest.mark.slow
 def test_a_hung_layer_of_another_process_opens_its_breaker_and_is_forgiven(
     directory: Path, site: Worker
 ) -> None:

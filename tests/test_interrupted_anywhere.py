@@ -29,6 +29,8 @@ from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = str(Path(django_resilient_cache.__file__).parent)
 #: Not the data path: what is sent to the agent's thread, and what is made at first use.
 #: And what only looks at an exception.

@@ -30,6 +30,8 @@ from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.traffic import absent, attempts, chain_over, too_slow, traffic, wait_for
 
+pytestmark = pytest.mark.slow
+
 #: Seconds for which the old value must not turn up; TCP sends again after 0.2, 0.4, 0.8 ... s.
 WATCHED = 60 if os.environ.get("RESILIENT_CACHE_TEST_LONG") == "1" else 8
 

@@ -20,6 +20,8 @@ from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS
 from tests.stage import FAULTY
 
+pytestmark = pytest.mark.slow
+
 KEYS = [f"key{n}" for n in range(5)]
 
 CHANGES: dict[str, Callable[[Any], object]] = {

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+import pytest
 from django.core.cache.backends.locmem import LocMemCache
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -33,6 +34,8 @@ from tests.property_process import (
     Process,
 )
 from tests.stage import FAULTS, GIVING_UP, TIMEOUT, Stage, WholeSeconds
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "300"))
 

@@ -42,6 +42,7 @@ def repaired(seconds: float = 10) -> None:
     ), registry.snapshot()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("near", [False, True], ids=["alone", "below memory"])
 @pytest.mark.parametrize("outage", ["frozen", "killed connections"])
 def test_an_idle_process_repairs_what_was_missed(

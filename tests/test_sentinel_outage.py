@@ -14,6 +14,8 @@ from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS, MEMORY
 from tests.replication import SERVICE, watched
 
+pytestmark = pytest.mark.slow
+
 LIMIT, GRACE = 0.1, 0.05
 
 

@@ -51,6 +51,7 @@ def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
         signal.disconnect(receive)
 
 
+@pytest.mark.slow
 def test_a_breakers_changes_are_told_in_order_and_in_the_agents_thread(cache):
     with heard(breaker_state_changed) as told:
         with faults("layer").fail(OSError("gone")):

@@ -444,6 +444,7 @@ def _raise_lookup(raw: BaseCache, *args: Any) -> None:
     raise LookupError
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(limit: ThreadLimit, hang: Hang) -> None:
     abandon(limit, hang, 3)
     for _ in range(300):

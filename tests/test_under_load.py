@@ -26,6 +26,8 @@ from tests.entries import DATABASE
 from tests.traffic import LIMIT, SLOW, absent, attempts, chain_over, too_slow, traffic, wait_for
 from tests.victims import Victims
 
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
+
 #: Every server under every limit that ends a wait for it.
 SERVERS = [kind for kind in EVERY if kind.place in WITH_SERVERS and kind.strategy != "direct"]
 

@@ -344,8 +344,9 @@ class Process:
 
     def reset(self) -> None:
         """Forget all chains and what was under way on them."""
-        self._chains = []
-        self.after_fork()
+        if self._chains:
+            self._chains = []
+            self.after_fork()
 
     def after_fork(self) -> None:
         """Forget what was under way: it belongs to the parent."""

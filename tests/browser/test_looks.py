@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Visit = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 PHONE = 360
 WIDTHS = (320, PHONE, 600, 768, 1024, 1920)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Visit = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def board() -> Iterator[services.ValkeyServer]:

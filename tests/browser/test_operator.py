@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Visit = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _as_before(running: Site, visit: Visit) -> Iterator[None]:

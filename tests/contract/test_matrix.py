@@ -99,6 +99,7 @@ def test_every_method_is_called_during_an_outage() -> None:
     assert CALLS.keys() == NOBODY.keys() == ABOVE_ONLY.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name, indirect=True)
 def test_the_async_methods_need_no_particular_loop(bench: Bench, kind: Kind) -> None:
     """From sync code each call has an event loop of its own, and what was open is none's."""

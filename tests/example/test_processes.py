@@ -38,6 +38,7 @@ def test_a_server_on_the_path_serves_as_well(monkeypatch: pytest.MonkeyPatch) ->
     assert processes.valkey_binary() == "/somewhere/redis-server"
 
 
+@pytest.mark.slow
 def test_valkey_starts_freezes_resumes_and_stops(tmp_path: Path) -> None:
     try:
         processes.valkey_binary()

@@ -33,6 +33,8 @@ from tests.entries import FILE, chain, layer
 from tests.fleet.kit import ALIASES, Host, SimWorker, World
 from tests.property_examples import BACKEND
 
+pytestmark = pytest.mark.slow
+
 #: The same ones each time, unless their number is given.
 EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "100"))
 

@@ -138,6 +138,7 @@ def test_names_and_texts(board):
     assert board.get_many(["one", "two"]) == {"one": "again"}
 
 
+@pytest.mark.slow
 def test_a_record_ends_where_the_board_keeps_time(board, kind):
     board.allow(30)
     board.set("short", "text", 1)
@@ -172,6 +173,7 @@ def test_two_hosts_report_follow_and_heal(board):
     assert control.fleet().workers == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in BACKENDS if kind != "file"])
 def test_a_frozen_board_costs_nobody_more_than_its_limit(kind, request, settings):
     server = request.getfixturevalue(

@@ -12,6 +12,8 @@ import pytest
 import django_resilient_cache
 from tests import services
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(django_resilient_cache.__file__).parent
 TESTS = Path(services.__file__).parent
 

@@ -15,6 +15,8 @@ from tests.replication import cluster
 
 from .sockets import GRACE, call, get, put, timed
 
+pytestmark = pytest.mark.slow
+
 #: A client that a thread makes has all slots and commands of the cluster to learn first.
 LIMIT = 0.5
 

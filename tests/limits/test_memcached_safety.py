@@ -40,6 +40,7 @@ def _connections(limit):
     return [client.client_pool for client in limit.backend()._cache.clients.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [services.memcached_server, unix_memcached], ids=["tcp", "unix"])
 def test_no_call_ever_gets_the_answer_of_another(make):
     keys = [f"key{number}" for number in range(50)]
@@ -89,6 +90,7 @@ class Stopped(Exception):
     """What a task queue's soft time limit throws in."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
 @apart
 def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(kind, memcached):
@@ -252,6 +254,7 @@ def test_threads_share_one_instance_with_a_connection_each(memcached):
         assert proxy.connections <= 8
 
 
+@pytest.mark.slow
 def test_threads_that_find_the_server_back_at_the_same_time(memcached):
     """pymemcache would take it off its list of failed servers twice, and the second is an error."""
     # So long a time-out that only the first call reaches it, on a busy machine too.
@@ -356,6 +359,7 @@ def test_keys_are_where_the_bare_client_puts_them(two):
         assert all(len(part) > 5 for part in _by_server(limit, keys).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
 def test_one_of_two_servers_away(two, fault):
     """Its keys fail for as long as it is away, and never turn up on the other one."""

@@ -189,6 +189,7 @@ def _asking(key):
     return f"get :1:{key}\r\n".encode()
 
 
+@pytest.mark.slow
 @every_client
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_one_of_two_servers_away(backend, fault, own_memcached):

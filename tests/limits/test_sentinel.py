@@ -263,6 +263,7 @@ def naming(port):
     )
 
 
+@pytest.mark.slow
 def test_a_failover(backend, own_servers):
     errors = import_module(f"{package_of(backend)}.exceptions")
     with limit_for(backend, own_servers.addresses) as limit:
@@ -276,6 +277,7 @@ def test_a_failover(backend, own_servers):
         assert b"other" in own_servers.replica.ask(b"GET :1:key\r\n", enough=b"\r\n")
 
 
+@pytest.mark.slow
 def test_a_failover_because_the_master_does_not_answer(backend, own_servers):
     with limit_for(backend, own_servers.addresses) as limit:
         call(limit, put, "key", "value", budget=2.0)
@@ -286,6 +288,7 @@ def test_a_failover_because_the_master_does_not_answer(backend, own_servers):
         assert any(each.takes_writes(own_servers.replica) for each in own_servers.sentinels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("socket_timeout", [None, 0.01], ids=["limit alone", "its own time-out"])
 def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, servers):
     """With a time-out of its own the client gives up before the limit, in its own way."""

@@ -154,6 +154,7 @@ def test_dripping_inside_the_tls_handshake(backend):
             assert_cut(limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
 @pytest.mark.parametrize("first", [0, 500])
 def test_a_fault_inside_the_tls_handshake(backend, fault, first, valkey, certificates):
@@ -390,6 +391,7 @@ def test_the_clients_own_shorter_time_out_wins(backend, own_valkey):
         assert seconds < 1.0
 
 
+@pytest.mark.slow
 def test_health_checks_fit_the_budget(backend, own_valkey):
     with limit_for(backend, own_valkey.url, health_check_interval=1) as limit:
         call(limit, put, "key", "value", budget=2.0)
@@ -414,6 +416,7 @@ def test_an_attempt_to_connect_outlives_its_caller(backend, own_valkey):
         assert proxy.connections == 1
 
 
+@pytest.mark.slow
 def test_connecting_is_given_up_after_about_a_second(backend):
     errors = import_module(f"{package_of(backend)}.exceptions")
     with services.BlackHole() as server, limit_for(backend, server.url) as limit:
@@ -426,6 +429,7 @@ def test_connecting_is_given_up_after_about_a_second(backend):
         assert seconds < 12.0
 
 
+@pytest.mark.slow
 def test_a_starved_call_succeeds_or_blames_little(backend, valkey):
     with limit_for(backend, valkey.url) as limit:
         call(limit, put, "key", "value", budget=2.0)
@@ -442,6 +446,7 @@ def test_a_starved_process_can_connect(backend, valkey):
         assert until_answered(limit, seconds=20.0) is None
 
 
+@pytest.mark.slow
 def test_a_frozen_server_is_blamed_by_a_starved_process(backend, own_valkey):
     """Not for each call, nobody can tell then, but what it is blamed for adds up.
 

@@ -55,6 +55,7 @@ def _stutter(server, stop):
         time.sleep(random.uniform(0.001, 0.03))
 
 
+@pytest.mark.slow
 @every_backend
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_no_call_ever_gets_the_answer_of_another(backend, unix, own_valkey):
@@ -105,6 +106,7 @@ class Stopped(Exception):
     """What a task queue's soft time limit throws in."""
 
 
+@pytest.mark.slow
 @every_backend
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
 @apart
@@ -167,6 +169,7 @@ def test_a_budget_left_armed_by_an_interrupt_does_not_cut_calls_without_one(valk
             current_budget.reset(token)
 
 
+@pytest.mark.slow
 @every_backend
 def test_a_request_cut_short_is_taken_back(backend, own_valkey):
     """The connection is reset: what did not reach the server's machine never will."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.processes.running import Talker
 
+pytestmark = pytest.mark.slow
+
 #: Says what was measured: pytest --log-cli-level=INFO.
 logger = logging.getLogger(__name__)
 

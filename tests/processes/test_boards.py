@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 #: Which package it needs, and what makes the board.
 KINDS = {
     "files": ("django", boards.files),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     #: A process, and those of its processes that may be workers.
     Started = tuple[subprocess.Popen[str], set[int]]
 
+pytestmark = pytest.mark.slow
+
 #: Says what was measured: pytest --log-cli-level=INFO.
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ from tests.services import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
+
 #: Says what was measured: pytest --log-cli-level=INFO.
 logger = logging.getLogger(__name__)
 

@@ -53,6 +53,7 @@ def run(site: Site, *command: str) -> str:
 DATABASES = '{"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}'
 
 
+@pytest.mark.slow
 def test_without_a_use_there_is_no_thread_and_no_board(site):
     assert run(site, "-c", LOOKS).splitlines()[-1] == "['MainThread']"
     assert boards_in(site.directory) == []

@@ -13,6 +13,8 @@ from tests.services import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+pytestmark = pytest.mark.slow
+
 #: Seconds from the first use of a cache within which a worker is seen.
 AT_MOST = 2.0
 
