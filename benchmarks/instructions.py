@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from benchmarks import bytecodes
 from benchmarks.paths import HealthyPath, paths
-from benchmarks.servers import Server
+from benchmarks.servers import healthy_and_frozen
 from benchmarks.setup import Bench, configure
 
 #: The most bytecodes of each path, by the version of Python, whose compiler makes them.
@@ -58,12 +58,13 @@ class ErrorClass:
         return f"{self.path.name:20}{self.path.work:52}{self.count:6}  {word}"
 
 
-def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
+def command(arguments: Sequence[str]) -> int:
     """Count, compare with the budgets or write them; return the exit code."""
     options = _parser().parse_args(arguments)
-    configure(Bench(healthy, frozen, seconds=0, entries=0))
     budgets = json.loads(BUDGETS.read_text("utf-8"))
-    verdicts = classified(budgets.get(PYTHON, {}))
+    with healthy_and_frozen() as (healthy, frozen):
+        configure(Bench(healthy, frozen, seconds=0, entries=0))
+        verdicts = classified(budgets.get(PYTHON, {}))
     for verdict in verdicts:
         print(verdict)
         if options.where:

@@ -9,11 +9,14 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import instructions
+from benchmarks.against import Beside, cost
 from benchmarks.drawing import drawn
 from benchmarks.measure import LEAST_PAIRS, Spread, Work, compare
 from benchmarks.outage import Course, Phases, Point
@@ -74,6 +77,62 @@ def test_rows_are_chosen_by_name():
     assert "get-many" not in printed
 
 
+def test_another_checkout_is_measured_beside_this_one(tmp_path):
+    copied(tmp_path)
+    rows = tmp_path / "benchmarks" / "rows.py"
+    rows.write_text(rows.read_text().replace('"get-many"', '"get-some"'))
+    file = tmp_path / "rows.json"
+    done = started("--against", tmp_path, "--quick", "--json", file, "nearest-hit", "get-many")
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stderr == "get-many: not measured, the other tree has no such row\n"
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["name"] == "nearest-hit"
+    assert row["this"][0]["name"] == row["other"][0]["name"] == "nearest-hit"
+    assert f"{row['ratio']['median']:.2f}" in done.stdout
+    assert done.returncode == row["worse"]
+
+
+def test_a_tree_without_the_package_is_refused(tmp_path):
+    """What is installed, or this tree, would be measured instead of it."""
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    done = started("--against", tmp_path, "nearest-hit")
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+
+
+def row(median: float, goal: Goal, subject: float = 1.0) -> dict[str, Any]:
+    return {"figure": {"median": median}, "subject": subject, "goal": asdict(goal)}
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        (row(1.25, Goal(1.1)), 1.25),
+        (row(0.5, Goal(0.9, at_most=False)), 2.0),
+        (row(-0.01, Goal(0.5, "us"), subject=1.6), 1.6),
+    ],
+    ids=["ratio of times", "ratio of calls per second", "a difference may be nothing"],
+)
+def test_a_slower_row_costs_more(measured, expected):
+    assert cost(measured) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratios", "worse"),
+    [
+        ([1.04, 1.04, 1.04], False),
+        ([1.06, 1.06, 1.06], True),
+        ([0.9, 1.06, 1.2], False),
+        ([0.5, 0.5, 0.5], False),
+    ],
+    ids=["within the tolerance", "beyond it", "in too few rounds", "faster"],
+)
+def test_a_row_is_worse_in_the_middle_and_in_most_rounds(ratios, worse):
+    goal = Goal(1.0)
+    rounds = [(row(ratio, goal), row(1.0, goal)) for ratio in ratios]
+    assert Beside("row", rounds).worse is worse
+
+
 @pytest.mark.once
 def test_the_healthy_paths_keep_to_their_budgets():
     """As `python -m benchmarks instructions` counts them; `--write` changes the budgets."""
@@ -90,7 +149,7 @@ def test_the_healthy_paths_keep_to_their_budgets():
 def test_a_path_that_has_grown_goes_over_its_budget(tmp_path):
     """By one call of a function, which no clock would tell from the machine's own moods."""
     copied(tmp_path)
-    backend = tmp_path / "django_resilient_cache" / "backend.py"
+    backend = tmp_path / "django_resilient_cache" / "backend" / "cache.py"
     written = started("instructions", "--write", root=tmp_path)
     assert "as budgeted" in started("instructions", root=tmp_path).stdout, written.stderr
     text, hit = backend.read_text(), "near.hits += 1\n"
