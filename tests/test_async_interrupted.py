@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
-
 from django_resilient_cache.backend.async_api import AsyncApi
+
 from tests.apart import apart
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain

@@ -26,7 +26,9 @@ Key: TypeAlias = tuple[Any, ...]
 
 #: Whether the current code is a leader's.  A leader never waits for another flight: two whose
 #: computations need each other's keys would wait for ever.
-_leading: ContextVar[bool] = ContextVar("resilient_cache_leading", default=False)
+_inside_computation: ContextVar[bool] = ContextVar(
+    "resilient_cache_inside_computation", default=False
+)
 
 
 #: SingleFlight that a caller joins before it computes alone: where the first one fails, one of the
@@ -84,7 +86,7 @@ class SingleFlight:
         that, or where the other one failed, this caller computes itself.
         """
         # Who is called from an event loop waits for nobody: it might be another task of that loop.
-        turns = 0 if _leading.get() or _runs_a_loop() else _PATIENCE
+        turns = 0 if _inside_computation.get() or _runs_a_loop() else _PATIENCE
         while True:
             flight = Flight()
             about = key if turns > 0 else (*key, flight)  # alone: no other caller asks for that
@@ -95,7 +97,7 @@ class SingleFlight:
                         value = compute(flight)
                     return self._handed_on(about, flight, value)
             finally:
-                self._land(about, flight)
+                self._end(about, flight)
             turns -= 1
             if not other.done.wait(_shorter(left(), other.until - time.monotonic())):
                 turns = 0
@@ -109,7 +111,7 @@ class SingleFlight:
         left: Callable[[], float | None],
     ) -> T:
         """As `run`, for tasks; those and threads wait for each other's computations alike."""
-        turns = 0 if _leading.get() else _PATIENCE
+        turns = 0 if _inside_computation.get() else _PATIENCE
         while True:
             flight = Flight()
             about = key if turns > 0 else (*key, flight)
@@ -120,7 +122,7 @@ class SingleFlight:
                         value = await compute(flight)
                     return self._handed_on(about, flight, value)
             finally:
-                self._land(about, flight)
+                self._end(about, flight)
             turns -= 1
             if not await other.ended(_shorter(left(), other.until - time.monotonic())):
                 turns = 0
@@ -148,7 +150,7 @@ class SingleFlight:
         #: Computations by what they are about.
         self.under_way: dict[Key, Flight] = {}
         #: SingleFlight that have ended: a caller can tell whether one did since its own miss.
-        self.landed = 0
+        self.completed = 0
 
     def _handed_on(self, key: Key, flight: Flight, value: T) -> T:
         """Leave copies of the leader's value to those who wait."""
@@ -157,7 +159,7 @@ class SingleFlight:
             flight.result = _copy(value)
         return value
 
-    def _land(self, key: Key, flight: Flight) -> None:
+    def _end(self, key: Key, flight: Flight) -> None:
         """End a flight, whether or not it ever began."""
         self._leave(key, flight)
         flight.end()
@@ -167,7 +169,7 @@ class SingleFlight:
         with self._lock:
             if self.under_way.get(key) is flight:
                 del self.under_way[key]
-                self.landed += 1
+                self.completed += 1
 
     def _join(self, key: Key, own: Flight) -> Flight:
         """Return the flight of `key`: the caller's own, or another one for which it waits."""
@@ -190,12 +192,12 @@ def _copy(value: object) -> bytes | None:
 
 @contextmanager
 def _as_leader() -> Iterator[None]:
-    led = _leading.get()
+    led = _inside_computation.get()
     try:  # here already: an interruption may come at once
-        _leading.set(True)
+        _inside_computation.set(True)
         yield
     finally:
-        _leading.set(led)
+        _inside_computation.set(led)
 
 
 def _runs_a_loop() -> bool:

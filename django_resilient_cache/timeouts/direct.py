@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import Any
 
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache.adapters.instances import private_instance
-from django_resilient_cache.timeouts.time_limit import Operation, T, never
+from django_resilient_cache.timeouts.time_limit import Call, T, never
 
 
 class DirectLimit:
@@ -21,12 +20,10 @@ class DirectLimit:
     def __init__(self, alias: str) -> None:
         self._alias = alias
 
-    def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """Run the operation; there is no budget to keep."""
+    def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """Make the call; there is no budget to keep."""
         backend: BaseCache = caches[self._alias]
-        return operation(backend, *args)
+        return call.run(backend)
 
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
@@ -51,14 +48,12 @@ class OwnDirectLimit:
         self._alias = alias
         self._here = threading.local()
 
-    def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """Run the operation; nothing keeps it to a budget."""
+    def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """Make the call; nothing keeps it to a budget."""
         own: _Own | None = getattr(self._here, "own", None)
         if own is None:
             self._here.own = own = _Own(self._alias)
-        return operation(own.backend, *args)
+        return call.run(own.backend)
 
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""

@@ -17,7 +17,7 @@ from django_resilient_cache.timeouts.from_event_loop import (
 from django_resilient_cache.timeouts.sockets import greenlets
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import Limit
+from django_resilient_cache.timeouts.time_limit import TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -28,7 +28,7 @@ SOCKETS = frozenset(
 MEMCACHED = frozenset({"pymemcache", "pylibmc", "memcached"})
 
 
-def make_limit(config: conf.LayerConfig) -> Limit:
+def make_limit(config: conf.LayerConfig) -> TimeLimit:
     """Return the limit that keeps `config.operation_timeout`."""
     strategy, reason = choose(config)
     if strategy == "direct":
@@ -59,7 +59,7 @@ def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
 IN_PLACE = frozenset({"local_memory", "file", "dummy"})
 
 
-def make_awaited(config: conf.LayerConfig, limit: Limit) -> AwaitedLimit | None:
+def make_awaited(config: conf.LayerConfig, limit: TimeLimit) -> AwaitedLimit | None:
     """Return how the layer is called from an event loop; None: in place."""
     if isinstance(limit, ThreadLimit):
         return limit

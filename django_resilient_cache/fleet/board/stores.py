@@ -17,7 +17,7 @@ from django.core.cache.backends.filebased import FileBasedCache
 from django.core.signals import setting_changed
 
 from django_resilient_cache import conf
-from django_resilient_cache.adapters import operations
+from django_resilient_cache.adapters.commands import Command, Delete, GetMany, Set
 from django_resilient_cache.conf import ControlConfig
 from django_resilient_cache.fleet.board.board import Board, Store
 from django_resilient_cache.timeouts.strategy import make_limit
@@ -84,14 +84,14 @@ class AliasStore:
         self._limit = make_limit(config.layer)
 
     def get_many(self, keys: list[str], budget: float) -> dict[str, object]:
-        found: dict[str, object] = self._call(operations.get_many, (keys, None), budget)
+        found: dict[str, object] = self._call(GetMany(keys, None), budget)
         return found
 
     def set(self, key: str, value: str, seconds: float | None, budget: float) -> None:
-        self._call(operations.set, (key, value, seconds, None), budget)
+        self._call(Set(key, value, seconds, None), budget)
 
     def delete(self, key: str, budget: float) -> None:
-        self._call(operations.delete, (key, None), budget)
+        self._call(Delete(key, None), budget)
 
     def after_fork(self) -> None:
         self._limit.after_fork()
@@ -99,9 +99,9 @@ class AliasStore:
     def close(self) -> None:
         self._limit.close()
 
-    def _call(self, operation: Any, args: tuple[Any, ...], budget: float) -> Any:
+    def _call(self, command: Command, budget: float) -> Any:
         try:
-            return self._limit.call(operation, args, min(budget, CALL_SECONDS), trial=False).value
+            return self._limit.call(command, min(budget, CALL_SECONDS), trial=False).value
         except (TimedOut, BulkheadFull):
             raise TimeoutError(f"no answer within {budget:.2g} s") from None
 
@@ -122,7 +122,7 @@ class DirectoryStore:
         self._files: FileBasedCache | None = None
 
     def get_many(self, keys: list[str], budget: float) -> dict[str, object]:
-        return operations.get_many(self._own(), keys, None).value or {}
+        return GetMany(keys, None).run(self._own()).value or {}
 
     def set(self, key: str, value: str, seconds: float | None, budget: float) -> None:
         self._own().set(key, value, seconds)

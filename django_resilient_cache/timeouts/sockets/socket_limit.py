@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.core.cache.backends.base import BaseCache
 
@@ -25,7 +25,7 @@ from django_resilient_cache.timeouts.sockets.budget import (
 )
 from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits, in_loop
 from django_resilient_cache.timeouts.sockets.supported_clients import disconnect, guard, unsupported
-from django_resilient_cache.timeouts.time_limit import BulkheadFull, Operation, TimedOut, never
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, Call, TimedOut, never
 
 __all__ = ["SocketsLimit", "unsupported"]
 
@@ -67,24 +67,23 @@ class SocketsLimit:
 
     def call(
         self,
-        operation: Operation[T],
-        args: tuple[Any, ...],
+        call: Call[T],
         budget: float | None,
         *,
         trial: bool,
         waits: EventLoopWaits | None = None,
     ) -> T:
-        """Run ``operation(raw_backend, *args)`` for at most `budget` seconds; see `Limit`."""
+        """Make the call within `budget` seconds; see `TimeLimit`."""
         backend = self._backend or self.backend()
         if budget is not None:
             state = Budget(monotonic() + budget, waits)
         elif current_budget.get() is None:
-            return operation(backend, *args)
+            return call.run(backend)
         else:  # left behind by a call that was interrupted just before it could disarm
             state = None
         token = current_budget.set(state)
         try:
-            return operation(backend, *args)
+            return call.run(backend)
         except BudgetEnded as end:
             if state is not None and state.error is not None:
                 raise state.error from None  # the client was at it again when the time was up
@@ -104,9 +103,7 @@ class SocketsLimit:
         finally:
             del interruption  # it holds this frame
 
-    async def acall(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """As `call`, while the client's own code waits by the event loop.
 
         As many calls at a time as threads would make: each has a connection of its own, and tasks
@@ -123,7 +120,7 @@ class SocketsLimit:
                 left = ends - monotonic()
                 if not entered or left <= 0.0 or (self.refused() and not trial):
                     raise BulkheadFull
-            return await in_loop(partial(self.call, operation, args, left, trial=trial))
+            return await in_loop(partial(self.call, call, left, trial=trial))
         finally:
             if entered:
                 room.leave()
