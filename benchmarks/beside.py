@@ -53,7 +53,7 @@ def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, fl
 
     fill(cache(rested))
     _outage(bench, cache(repaired))
-    ledger = registry.layer("repaired_redis").ledger
+    ledger = registry.layer("repaired_redis").missed_changes
     waiting = len(ledger)
 
     @contextmanager

@@ -163,7 +163,7 @@ class Process:
     def nothing_older_is_above(self, entry: Entry, began: int) -> None:
         """A change that ended early leaves no copy from before it to be read."""
         for alias in self.stage.layers[:-1]:
-            held = self.stage.layer(alias).ledger.holds(self.model.name(alias, entry))
+            held = self.stage.layer(alias).missed_changes.is_stale(self.model.name(alias, entry))
             copy: Any = self.stage.behind(alias).get(entry[0], version=entry[1])
             if copy is not None and not held:
                 written = self.model.values[copy // 1000, entry].written
@@ -332,8 +332,7 @@ class Process:
                 entry in wrong.missed
                 or wrong.unclear is not None
                 or any(
-                    call.alias == self.stage.authority
-                    and (call.name == "clear" or entry in entries_of(call.name, call.args))
+                    call.alias == self.stage.authority and entry in entries_of(call.command)
                     for call in self.stage.late
                 )
             )

@@ -20,16 +20,21 @@ from django.core.cache.backends import base, locmem
 from django.test import override_settings
 
 from django_resilient_cache import State, conf
-from django_resilient_cache.adapters import operations, remaining_ttl
+from django_resilient_cache.adapters import remaining_ttl
+from django_resilient_cache.adapters.commands import Command, SetMany
 from django_resilient_cache.adapters.outcome import Kind, Outcome
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.chain import generations
 from django_resilient_cache.concurrency.background import background
-from django_resilient_cache.layer.layer import REPAIR_BATCH, Layer
+from django_resilient_cache.layer import repair
+from django_resilient_cache.layer.guard import Guard
+from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.missed_changes import CAPACITY
 from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.layer.telemetry import Telemetry
 from django_resilient_cache.testing import faults
 from django_resilient_cache.timeouts.direct import DirectLimit
-from django_resilient_cache.timeouts.time_limit import TimedOut, abandon, abandoned_by
+from django_resilient_cache.timeouts.time_limit import TimedOut, never
 from tests.clock import Clock
 from tests.entries import CHAIN, MEMORY
 
@@ -80,8 +85,7 @@ class Abandoned:
     """A call that was given up; it is made when it `lands`."""
 
     alias: str
-    name: str
-    args: tuple[Any, ...]
+    command: Command
     make: Callable[[], object]
     at: float
     forgotten: bool = False
@@ -110,12 +114,13 @@ class StagedLimit:
     """Makes calls in place, unless something is to happen to them."""
 
     strategy = "staged"
+    refused: Callable[[], bool] = staticmethod(never)
 
     def __init__(self, stage: Stage, alias: str) -> None:
         self._stage = stage
         self._alias = alias
 
-    def call(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
+    def call(self, call: Any, budget: float | None, *, trial: bool) -> Any:
         breaker = registry.layer(self._alias).breaker
         assert breaker.state is not State.FORCED_OPEN, "called without a permit"
         assert not breaker.is_rejecting, "called without a permit"
@@ -123,50 +128,50 @@ class StagedLimit:
         assert budget <= LIMIT, "called beyond its limit"
         fault = self._stage.come(self._alias)
         if fault is not None:
-            return self._troubled(fault, operation, args)
-        self._stage.watch.makes(self._alias, operation, args)
-        outcome = operation(caches[self._alias], *args)
+            return self._troubled(fault, call)
+        self._stage.watch.makes(self._alias, call)
+        outcome = call.run(caches[self._alias])
         self._stage.meanwhile(self._alias, "after")
         return outcome
 
-    async def acall(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
-        return self.call(operation, args, budget, trial=trial)
+    async def acall(self, call: Any, budget: float | None, *, trial: bool) -> Any:
+        return self.call(call, budget, trial=trial)
 
-    def _troubled(self, fault: str, operation: Any, args: Any) -> Any:
-        name = operation.__name__
+    def _troubled(self, fault: str, command: Command) -> Any:
+        name = command.name
         if fault in ("lose", "answer late", "cancel after", "take some"):
-            self._stage.watch.makes(self._alias, operation, args)
+            self._stage.watch.makes(self._alias, command)
         if fault in ("lose", "answer late", "cancel after"):
-            operation(self._behind(), *args)
+            command.run(self._behind())
             self._stage.meanwhile(self._alias, "after")
         if fault in ("refuse", "lose"):
             raise ConnectionError(f"{name} failed on demand")
         if fault in ("cancel", "cancel after"):
             raise Interrupted
         if fault == "take some":
-            return self._take_some(operation, args)
+            return self._take_some(command)
         call = Abandoned(
             self._alias,
-            name,
-            args,
-            lambda: operation(self._behind(), *args),
+            command,
+            lambda: command.run(self._behind()),
             at=self._stage.clock(),
         )
         if fault == "freeze" and name not in READS:
             self._stage.frozen[self._alias].append(call)
         elif fault in GIVING_UP and name not in READS:
             self._stage.late.append(call)
+        if fault in GIVING_UP:
+            command.abandoned = call
         if fault == "interrupt":
-            interruption = Interrupted()
-            abandon(interruption, call)
-            raise interruption
-        raise TimedOut(LIMIT, call if fault == "abandon" else None)
+            raise Interrupted
+        raise TimedOut(LIMIT)
 
-    def _take_some(self, operation: Any, args: Any) -> Outcome:
-        if operation is not operations.set_many:
-            return operation(self._behind(), *args)
-        first, *others = args[0]
-        operation(self._behind(), {key: args[0][key] for key in others}, *args[1:])
+    def _take_some(self, command: Command) -> Outcome:
+        if not isinstance(command, SetMany):
+            return command.run(self._behind())
+        first, *others = command.data
+        rest = {key: command.data[key] for key in others}
+        SetMany(rest, command.timeout, command.version).run(self._behind())
         return Outcome(Kind.DONE, [first])
 
     def _behind(self) -> BaseCache:
@@ -179,96 +184,120 @@ class StagedLimit:
     def close(self) -> None: ...
 
 
-class StagedLayer(Layer):
-    """Tells the stage how each call of a chain and of a repair ended."""
+class StagedGuard(Guard):
+    """Tells the stage what a layer is asked, and how each call of a repair ended."""
 
     __slots__ = ("stage",)
     stage: Stage
 
-    def execute(self, raw: Any, operation: Any, args: Any) -> Outcome:
-        if self.direct:
-            self.stage.come(self.alias)
-        watch, outer = self.stage.watch, self.stage.agent_calls
-        began = watch.begins(self.alias, operation, args)
-        self.stage.agent_calls = False
+    async def aattempt(self, command: Command) -> Outcome:
+        self.stage.watch.asks(self.alias, command)
+        return await super().aattempt(command)
+
+    def attempt(self, backend: Any, command: Command) -> Outcome:
+        if self.stage.repairing != self.alias:
+            self.stage.watch.asks(self.alias, command)
+            return super().attempt(backend, command)
+        # What happens elsewhere meanwhile is not the repair's.
+        watch, self.stage.repairing = self.stage.watch, None
+        began = watch.repairs(self.alias, command)
+        outcome: Outcome
         try:
-            outcome = super().execute(raw, operation, args)
-        except Exception:
-            raise  # the caller's own mistake, or an answer
+            outcome = super().attempt(backend, command)
         except BaseException as error:  # noted, and raised on
-            watch.ends(self.alias, operation, args, _without_answer(error), began)
+            outcome = Outcome(Kind.FAILED, error=error)
             raise
         finally:
-            self.stage.agent_calls = outer
-        self.stage.ends.append((self.alias, operation.__name__, args, outcome))
-        watch.ends(self.alias, operation, args, outcome, began)
-        if self.direct:
-            self.stage.meanwhile(self.alias, "after")
+            self.stage.repairing = self.alias
+            watch.ends(self.alias, command, outcome, began)
         return outcome
 
-    async def aexecute(self, operation: Any, args: Any) -> Outcome:
-        if operation is operations.missed:
-            return self.execute(None, operation, args)
-        watch = self.stage.watch
-        began = watch.begins(self.alias, operation, args)
-        try:
-            outcome = await super().aexecute(operation, args)
-        except Exception:
-            raise  # the caller's own mistake, or an answer
-        except BaseException as error:  # noted, and raised on
-            watch.ends(self.alias, operation, args, _without_answer(error), began)
-            raise
-        self.stage.ends.append((self.alias, operation.__name__, args, outcome))
-        watch.ends(self.alias, operation, args, outcome, began)
-        return outcome
 
-    async def aattempt(self, operation: Any, args: Any) -> Outcome:
-        self.stage.watch.asks(self.alias, operation, args)
-        return await super().aattempt(operation, args)
+class StagedRepair(repair.Repair):
+    """Tells the stage when it is at work."""
 
-    def repair(self, most: int = REPAIR_BATCH) -> bool:
+    __slots__ = ("stage",)
+    stage: Stage
+
+    def run(self, most: int = repair.BATCH) -> bool:
         stage = self.stage
-        before, stage.repairing = stage.repairing, self.alias
+        before, stage.repairing = stage.repairing, self._guard.alias
         stage.watch.repair_begins()
         try:
-            return super().repair(min(most, stage.batch))
+            return super().run(min(most, stage.batch))
         finally:
             stage.watch.repair_ends()
             stage.repairing = before
 
-    def attempt(self, raw: Any, operation: Any, args: Any) -> Outcome:
-        if self.stage.repairing != self.alias:
-            self.stage.watch.asks(self.alias, operation, args)
-            return super().attempt(raw, operation, args)
-        # What happens elsewhere meanwhile is not the repair's.
-        watch, self.stage.repairing = self.stage.watch, None
-        began = watch.repairs(self.alias, operation, args)
-        outcome: Outcome
+
+class StagedLayer(Layer):
+    """Tells the stage how each call of a chain ended."""
+
+    __slots__ = ("stage",)
+    stage: Stage
+
+    @classmethod
+    def of(cls, stage: Stage, alias: str) -> StagedLayer:
+        config = conf.layer_config(alias)
+        limit = DirectLimit(alias) if alias == "memory" else StagedLimit(stage, alias)
+        awaited = limit if isinstance(limit, StagedLimit) else None
+        telemetry = Telemetry(alias, stage.clock)
+        guard = StagedGuard(config, limit, telemetry, awaited=awaited, clock=stage.clock)
+        layer = cls(config, guard, telemetry, stage.clock)
+        layer._repair = StagedRepair(guard, layer._recorder, telemetry)
+        layer.stage = guard.stage = layer._repair.stage = stage
+        layer.breaker._rng = lambda: 0.5
+        layer.missed_changes._capacity = stage.capacity
+        return layer
+
+    def execute(self, backend: Any, command: Command) -> Outcome:
+        if self.guard.direct:
+            self.stage.come(self.alias)
+        watch, outer = self.stage.watch, self.stage.agent_calls
+        began = watch.begins(self.alias, command)
+        self.stage.agent_calls = False
         try:
-            outcome = super().attempt(raw, operation, args)
+            outcome = super().execute(backend, command)
+        except Exception:
+            raise  # the caller's own mistake, or an answer
         except BaseException as error:  # noted, and raised on
-            outcome = _without_answer(error)
+            watch.ends(self.alias, command, Outcome(Kind.FAILED, error=error), began)
             raise
         finally:
-            self.stage.repairing = self.alias
-            watch.ends(self.alias, operation, args, outcome, began)
+            self.stage.agent_calls = outer
+        self.stage.ends.append((self.alias, command, outcome))
+        watch.ends(self.alias, command, outcome, began)
+        if self.guard.direct:
+            self.stage.meanwhile(self.alias, "after")
         return outcome
 
+    async def aexecute(self, command: Command) -> Outcome:
+        watch = self.stage.watch
+        began = watch.begins(self.alias, command)
+        try:
+            outcome = await super().aexecute(command)
+        except Exception:
+            raise  # the caller's own mistake, or an answer
+        except BaseException as error:  # noted, and raised on
+            watch.ends(self.alias, command, Outcome(Kind.FAILED, error=error), began)
+            raise
+        self.stage.ends.append((self.alias, command, outcome))
+        watch.ends(self.alias, command, outcome, began)
+        return outcome
 
-def _without_answer(error: BaseException) -> Outcome:
-    outcome = Outcome(Kind.FAILED, error=error)
-    outcome.abandoned = abandoned_by(error)
-    return outcome
+    def miss(self, command: Command) -> None:
+        super().miss(command)
+        self.stage.watch.misses(self.alias, command)
 
 
 class Watch:
     """Sees what each layer is asked and how that ends; this one thinks nothing of it."""
 
-    def begins(self, alias: str, operation: Any, args: Any) -> int:
+    def begins(self, alias: str, command: Command) -> int:
         """A chain wants a call; what is returned is handed on to `ends`."""
         return 0
 
-    def asks(self, alias: str, operation: Any, args: Any) -> None:
+    def asks(self, alias: str, command: Command) -> None:
         """The layer did not answer of its own accord: it is to be asked."""
 
     def repair_begins(self) -> None:
@@ -277,14 +306,17 @@ class Watch:
     def repair_ends(self) -> None:
         """It has made them."""
 
-    def repairs(self, alias: str, operation: Any, args: Any) -> int:
+    def repairs(self, alias: str, command: Command) -> int:
         """A repair wants a call; as `begins`."""
         return 0
 
-    def makes(self, alias: str, operation: Any, args: Any) -> None:
+    def makes(self, alias: str, command: Command) -> None:
         """The layer makes a call, now."""
 
-    def ends(self, alias: str, operation: Any, args: Any, outcome: Any, began: int) -> None:
+    def misses(self, alias: str, command: Command) -> None:
+        """The layer is told of a change that is not made: its caller is about to end."""
+
+    def ends(self, alias: str, command: Command, outcome: Outcome, began: int) -> None:
         """That call has ended; as a failure where its caller was ended too."""
 
     def lands(self, call: Abandoned, *, made: bool) -> None:
@@ -306,7 +338,7 @@ class Stage:
         on_unavailable: str = "miss",
         timeout: int | None = TIMEOUT,
         capacity: int = CAPACITY,
-        batch: int = REPAIR_BATCH,
+        batch: int = repair.BATCH,
         behind: type[BaseCache] = locmem.LocMemCache,
         **resilience: Any,
     ) -> None:
@@ -330,8 +362,8 @@ class Stage:
         self.watch = Watch()
         #: Calls that were given up and have not ended.
         self.late: deque[Abandoned] = deque()
-        #: How each call ended: (alias, operation, arguments, outcome).
-        self.ends: list[tuple[str, str, tuple[Any, ...], Outcome]] = []
+        #: How each call ended: (alias, command, outcome).
+        self.ends: list[tuple[str, Command, Outcome]] = []
         self._meanwhile: dict[tuple[str, str], Callable[[], object]] = {}
         self._settings = {
             "default": {
@@ -373,14 +405,7 @@ class Stage:
         for name in ("wake", "ensure_running", "send"):
             enter(mock.patch.object(background, name))
         for alias in self.layers:
-            config = conf.layer_config(alias)
-            limit = DirectLimit(alias) if alias == "memory" else StagedLimit(self, alias)
-            awaited = limit if isinstance(limit, StagedLimit) else None
-            layer = StagedLayer(config, limit, awaited=awaited, clock=self.clock)
-            layer.stage = self
-            layer.breaker._rng = lambda: 0.5
-            layer.ledger._capacity = self.capacity
-            registry._layers[alias] = layer
+            registry._layers[alias] = StagedLayer.of(self, alias)
         self.cache: Any = caches["default"]
         return self
 
@@ -389,7 +414,7 @@ class Stage:
             if isinstance(cache, locmem.LocMemCache):
                 cache.clear()
         self._stack.close()
-        registry.generations.after_fork()
+        process.generations.after_fork()
 
     def layer(self, alias: str) -> Layer:
         return registry.layer(alias)
@@ -416,7 +441,7 @@ class Stage:
         for alias in self.layers:
             self.layer(alias).breaker.reset()
         for _ in range(100):
-            if all(self.layer(alias).ledger.trusted for alias in self.layers):
+            if all(self.layer(alias).missed_changes.in_sync for alias in self.layers):
                 return
             self.tick()
             self.clock.forward(0.02)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
-from django_resilient_cache.backend.async_api import AsyncApi
+from django_resilient_cache.backend import drivers
 
 from tests.apart import apart
 from tests.contract.api import at_once
@@ -32,7 +32,7 @@ def cache() -> Iterator[BaseCache]:
 
 def strike_at(line: int, strikes: list[int]) -> Any:
     """A trace that raises at that line of those that the driver runs."""
-    driver = AsyncApi._arun.__code__
+    driver = drivers.arun.__code__
     passed = 0
 
     def trace(frame: Any, event: str, arg: Any) -> Any:

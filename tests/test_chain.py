@@ -363,14 +363,14 @@ def test_get_or_set_keeps_a_value_above_an_authority_that_is_away(
     silent: Outcome, generations: Generations
 ) -> None:
     made = chain(NEAR, REDIS, DATABASE, generations=generations)
-    token = generations.token("k")
+    token = generations.version_stamp("k")
     run = Run(made.add("k", "v", 9, 1, token), {(2, "add"): silent})
     assert run.calls[1:] == [(1, "set", "k", "v", 9, 1), (0, "set", "k", "v", 5.0, 1)]
 
 
 def test_get_or_set_keeps_no_value_from_before_a_change(generations: Generations) -> None:
     made = chain(NEAR, REDIS, generations=generations)
-    token = generations.token("k")
+    token = generations.version_stamp("k")
     begun(generations, ["k"]).end()
     run = Run(made.add("k", "v", 9, 1, token), {(1, "add"): REJECTED})
     assert run.names == [(1, "add")]
@@ -498,7 +498,7 @@ def test_a_change_that_nothing_overlaps_keeps_its_copy(
     answers = {(1, name): answer_to(name), (0, name): answer_to(name)}
     run = Run(getattr(chain(MEMORY, REDIS, generations=generations), name)(*args), answers)
     assert run.names == [(1, name), (0, "set" if name == "add" else name)]
-    assert generations.token("k") is not None, "the change has ended"
+    assert generations.version_stamp("k") is not None, "the change has ended"
 
 
 DECIDED: list[tuple[str, tuple[Any, ...], str]] = [
@@ -520,7 +520,7 @@ def test_a_change_ended_early_is_dropped_from_the_direct_layers_and_missed_by_th
         assert run.names == [(2, name), (1, "missed"), (0, drop)]
         missed, _ = run.args(1, "missed")
         assert missed.__name__ == drop
-    assert generations.token("k") is not None, "the change has ended"
+    assert generations.version_stamp("k") is not None, "the change has ended"
 
 
 @pytest.mark.parametrize(("name", "args", "drop"), CHANGES + DECIDED)
@@ -539,12 +539,12 @@ def test_a_change_that_the_authority_answered_with_an_error_is_dropped_everywher
 def test_a_chain_of_one_layer_asks_for_nothing_more(
     name: str, args: tuple[Any, ...], drop: str, generations: Generations
 ) -> None:
-    token = generations.token("k")
+    token = generations.version_stamp("k")
     run = Run(
         getattr(chain(REDIS, generations=generations), name)(*args), {(0, name): answer_to(name)}
     )
     assert run.names == [(0, name)]
-    assert generations.token("k") is token
+    assert generations.version_stamp("k") is token
     run = Run(getattr(chain(REDIS), name)(*args), {(0, name): TypeError()})
     assert isinstance(run.error, TypeError)
     assert run.names == [(0, name)]

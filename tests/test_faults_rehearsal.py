@@ -57,19 +57,19 @@ def test_it_ends_faults_breakers_and_ledgers(chain: Any) -> None:
         for _ in range(3):
             chain.set("k", "new")
         assert breakers["redis"].state is State.OPEN
-        assert len(registry.layer("redis").ledger) == 1
+        assert len(registry.layer("redis").missed_changes) == 1
     assert faults("redis").in_force == []
     assert faults("redis").calls == {}
     assert breakers["redis"].state is State.CLOSED
     assert breakers["redis"].last_error is None
-    assert registry.layer("redis").ledger.trusted
+    assert registry.layer("redis").ledger.in_sync
     assert chain.get("k") == "old", "entries are left alone"
 
 
 def test_no_repair_that_is_under_way_deletes_anything_afterwards(
     chain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, repairing = threading.Event(), MissedChanges.repairing
+    begun, repairing = threading.Event(), MissedChanges.start_repairing
 
     def slowly(ledger: MissedChanges, *args: Any) -> Any:
         begun.set()
@@ -81,7 +81,7 @@ def test_no_repair_that_is_under_way_deletes_anything_afterwards(
         chain.set("warm", 1)
         with faults("redis").fail():
             chain.set("k", "missed")
-        monkeypatch.setattr(MissedChanges, "repairing", slowly)
+        monkeypatch.setattr(MissedChanges, "start_repairing", slowly)
         background.wake()
         assert begun.wait(5)
     chain.set("k", "value")
@@ -116,7 +116,7 @@ def test_what_hangs_or_is_late_at_the_end_is_not_made(chain: Any) -> None:
         assert faults("redis").pending == 1
     assert hung_threads() == faults("redis").pending == 0
     assert chain.get_many(["k", "late"]) == {}
-    assert wait_until(lambda: registry.layer("redis").ledger.trusted, 5)
+    assert wait_until(lambda: registry.layer("redis").missed_changes.in_sync, 5)
     chain.set("k", "again")
     assert chain.get("k") == "again"
     assert caches["real"].get_many(["k", "late"]) == {"k": "again"}

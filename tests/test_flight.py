@@ -15,9 +15,9 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import deadline
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.chain import single_flight as flight_module
 from django_resilient_cache.chain.single_flight import SingleFlight
-from django_resilient_cache.layer.registry import registry
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
@@ -277,7 +277,7 @@ def _chain(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_get_or_set_computes_once_for_all_threads() -> None:
     slow = Slow([1])
     callers = Callers(*[lambda: caches["default"].get_or_set("k", slow)] * 4)
-    assert wait_until(lambda: waiters(registry.flights) == 3)
+    assert wait_until(lambda: waiters(process.single_flight) == 3)
     slow.go()
     results = callers.join()
     assert results == [[1]] * 4

@@ -190,12 +190,12 @@ def test_a_handlers_exception_reaches_the_caller_and_blames_nobody(
     with alarm(raising(error)), pytest.raises(error, match="signal"):
         CALLS[name](cache)
     assert time.monotonic() - start < 5
-    assert (layer.failures, layer.timeouts) == (0, 0)
+    assert (layer.guard.counters.failures, layer.guard.counters.timeouts) == (0, 0)
     assert layer.breaker.state is State.CLOSED
     assert not layer.breaker.has_failures
     hang(False)
-    assert len(layer.ledger) == NOTED.get(name, 0)
-    assert layer.ledger.suspect is (name == "clear")
+    assert len(layer.missed_changes) == NOTED.get(name, 0)
+    assert layer.missed_changes.suspect is (name == "clear")
     if name in NOTED:
         assert cache.get("key") is None, "neither the old value nor an unconfirmed one"
     elif name == "touch":
@@ -247,7 +247,7 @@ def test_whatever_a_handler_is(handler: Any) -> None:
                 caches["default"].get("key")
         finally:
             Hanging.hangs = False
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 def test_a_file_that_hangs(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_file_that_hangs(tmp_path: Path) -> None:
         os.mkfifo(layer._key_to_file("key"))
         with alarm(raising(OutOfTime)), pytest.raises(OutOfTime):
             caches["default"].get("key")
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 def test_a_trial_that_is_interrupted_gives_its_permit_back(own_valkey: ValkeyServer) -> None:
@@ -303,7 +303,7 @@ def test_while_connecting(own_valkey: ValkeyServer) -> None:
         with alarm(raising(OutOfTime)), pytest.raises(OutOfTime):
             caches["default"].get("key")
         assert time.monotonic() - start < 0.9, "less than connecting may take"
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 class JobTimeout(Exception):
@@ -327,7 +327,7 @@ def test_an_exception_thrown_in_by_another_thread(hang: Callable[[bool], None]) 
     """
     cache, layer = caches["default"], registry.layer("layer")
     cache.set("key", "old")
-    for error in (Bare,) if layer.direct else (Bare, JobTimeout):
+    for error in (Bare,) if layer.guard.direct else (Bare, JobTimeout):
         caches["memory"].clear()
         hang(True)
         ended: list[object] = []
@@ -346,7 +346,7 @@ def test_an_exception_thrown_in_by_another_thread(hang: Callable[[bool], None]) 
         hang(False)
         thread.join(25)
         assert ended == [error]
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
 
 
 def test_a_thread_that_was_not_woken_yet_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,4 +408,4 @@ def test_nor_what_fails_while_a_caller_deals_with_one() -> None:
             raise caught.value
         except SoftTimeLimitExceeded:
             assert caches["default"].get("key", "default") == "default"
-        assert registry.layer("layer").failures == 1
+        assert registry.layer("layer").guard.counters.failures == 1

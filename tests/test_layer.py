@@ -103,8 +103,16 @@ def test_answers_are_counted_and_passed_on() -> None:
     for outcome in (Outcome(Kind.HIT, 1), MISS, Outcome(Kind.DONE)):
         assert bench.call(outcome) is outcome
     layer = bench.layer
-    assert (layer.hits, layer.misses, layer.done) == (1, 1, 1)
-    assert (layer.failures, layer.timeouts, layer.rejected) == (0, 0, 0)
+    assert (layer.guard.counters.hits, layer.guard.counters.misses, layer.guard.counters.done) == (
+        1,
+        1,
+        1,
+    )
+    assert (
+        layer.guard.counters.failures,
+        layer.guard.counters.timeouts,
+        layer.guard.counters.rejected,
+    ) == (0, 0, 0)
 
 
 def test_a_failure_is_counted_and_opens() -> None:
@@ -117,7 +125,7 @@ def test_a_failure_is_counted_and_opens() -> None:
     assert bench.layer.breaker.state is State.OPEN
     assert bench.call(MISS).kind is Kind.REJECTED
     assert len(bench.limit.budgets) == 3, "not called"
-    assert (bench.layer.failures, bench.layer.rejected) == (3, 1)
+    assert (bench.layer.guard.counters.failures, bench.layer.guard.counters.rejected) == (3, 1)
 
 
 def test_a_miss_is_a_success() -> None:
@@ -148,7 +156,7 @@ def test_a_time_out_is_a_failure() -> None:
     assert outcome.kind is Kind.TIMED_OUT
     assert isinstance(outcome.error, OperationTimeout)
     assert "0.1 s" in str(outcome.error)
-    assert bench.layer.timeouts == 1
+    assert bench.layer.guard.counters.timeouts == 1
     assert bench.failures_in_a_row == 1
 
 
@@ -175,7 +183,7 @@ def test_the_callers_shorter_deadline_blames_nobody_at_once() -> None:
     with deadline(0.05):
         for _ in range(2):
             assert bench.call(TimedOut(0.03)).kind is Kind.TIMED_OUT
-        assert bench.layer.timeouts == 2
+        assert bench.layer.guard.counters.timeouts == 2
     assert bench.failures_in_a_row == 0
     bench = Bench()
     with deadline(0.09):
@@ -215,7 +223,7 @@ def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     bench.limit.meanwhile = bench.layer.breaker.force_open
     assert bench.call(BulkheadFull()) is REJECTED
     assert bench.limit.refused()
-    assert (bench.layer.rejected, bench.layer.timeouts) == (1, 0)
+    assert (bench.layer.guard.counters.rejected, bench.layer.guard.counters.timeouts) == (1, 0)
 
 
 def test_those_who_wait_for_a_place_are_turned_away_as_the_breaker_opens() -> None:
@@ -266,8 +274,8 @@ def test_a_change_that_was_never_made_is_missed_only_where_it_should_have_been(
     bench.limit.result = BulkheadFull()
     with deadline(10.0 if why == "no place" else 0.0):
         assert bench.layer.execute(None, operation, args).kind is Kind.TIMED_OUT
-    assert len(bench.layer.ledger) == missed
-    assert bench.layer.ledger.trusted is not missed
+    assert len(bench.layer.missed_changes) == missed
+    assert bench.layer.missed_changes.in_sync is not missed
 
 
 def test_no_place_is_no_failure_but_of_a_trial() -> None:
@@ -326,7 +334,7 @@ def test_an_answer_in_the_form_of_an_exception_is_a_success() -> None:
     with pytest.raises(ValueError, match="not found"):
         bench.layer.execute(None, incr, ())
     assert bench.failures_in_a_row == 0
-    assert bench.layer.done == 1
+    assert bench.layer.guard.counters.done == 1
 
 
 def test_an_order_stands_whatever_fails() -> None:

@@ -50,9 +50,9 @@ def miss(stage: Stage, *keys: str, alias: str = "authority") -> None:
 
 
 def held(stage: Stage, *keys: str, alias: str = "authority") -> list[str]:
-    ledger = stage.layer(alias).ledger
+    ledger = stage.layer(alias).missed_changes
     cache = stage.behind(alias)
-    return [key for key in keys if ledger.holds(cache.make_key(key, version=1))]
+    return [key for key in keys if ledger.is_stale(cache.make_key(key, version=1))]
 
 
 # What it answers while a key is held
@@ -144,7 +144,7 @@ def test_a_later_change_that_gets_through_ends_the_note_at_once(stage, change):
     miss(stage, "a")
     change(stage.cache)
     assert stage.cache.get("a") == "new"
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
     stage.tick()
     assert stage.cache.get("a") == "new"
 
@@ -255,8 +255,8 @@ def test_no_layer_shows_again_what_it_missed(pair, broken, change, fault):
             pair.late.popleft().land()
         assert all(get() in ("new", None) for get in read)
         pair.tick()
-    assert pair.layer("upper").ledger.trusted
-    assert pair.layer("authority").ledger.trusted
+    assert pair.layer("upper").ledger.in_sync
+    assert pair.layer("authority").ledger.in_sync
     assert pair.behind("authority").get("a", version=1) in ("new", None)
 
 
@@ -287,7 +287,7 @@ def test_what_was_decided_by_nobody_never_enters_the_ledger(stage, decide, fault
         late.land()
     stage.tick()
     assert stage.cache.get("a") in (7, 8)
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 def test_keys_that_a_batch_did_not_take_are_missed(stage, monkeypatch):
@@ -326,14 +326,14 @@ def test_an_incr_of_nothing_leaves_no_note(shape):
         stage.behind(shape[0]).set("a", 1, version=1)
         with pytest.raises(ValueError, match="not found"):
             stage.cache.incr("a")
-        assert all(stage.layer(alias).ledger.trusted for alias in shape)
+        assert all(stage.layer(alias).missed_changes.in_sync for alias in shape)
         assert not stage.behind(shape[0]).has_key("a", version=1)
 
 
 def test_a_mistake_of_the_callers_leaves_no_note(stage):
     with pytest.raises((TypeError, AttributeError), match="pickle"):
         stage.cache.set("a", threading.Lock())
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 # Late calls
@@ -501,7 +501,7 @@ def test_a_note_stays_for_as_long_as_the_longest_timeout_used_there(stage):
     assert stage.cache.get("a") is None
     stage.tick()
     stage.clock.forward(2)
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 @pytest.mark.parametrize("fault", ["lose", "abandon", "interrupt"])
@@ -575,7 +575,7 @@ def test_a_repair_goes_in_batches_and_says_whether_there_is_more(stage):
     before = calls["delete_many"]
     assert [layer.repair(), layer.repair(), layer.repair()] == [True, True, False]
     assert calls["delete_many"] - before == 3
-    assert layer.ledger.trusted
+    assert layer.missed_changes.in_sync
     assert not stage.behind("authority").get_many(keys, version=1)
 
 
@@ -595,7 +595,7 @@ def test_a_repair_keeps_what_succeeded(stage):
     assert len(stage.layer("authority").ledger) == 2
     stage.heal("authority")
     stage.tick()
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(stage):
@@ -615,7 +615,7 @@ def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(stage):
     stage.tick()
     assert stage.behind("authority").get("a", version=1) is None
     assert stage.behind("authority").get("a", version=2) == "lock"
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 def test_a_missed_clear_is_not_made_up_for_twice(stage, monkeypatch):
@@ -635,7 +635,7 @@ def test_a_missed_clear_is_not_made_up_for_twice(stage, monkeypatch):
     monkeypatch.setattr(type(layer), "_repair_clear", late)
     stage.tick()
     assert stage.cache.get("a") == "lock"
-    assert layer.ledger.trusted
+    assert layer.missed_changes.in_sync
 
 
 def test_a_repair_deletes_and_never_sets(stage):
@@ -655,7 +655,7 @@ def test_a_repair_makes_up_for_a_clear_first(stage):
     stage.cache.set("b", "new")
     stage.tick()
     assert stage.behind("authority").get_many(["a", "b"], version=1) == {}
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 def test_a_repair_takes_back_only_the_notes_it_made_up_for(stage):
@@ -702,7 +702,7 @@ def test_a_repair_has_its_own_permits_and_its_failures_open_the_breaker():
         stage.clock.forward(5)
         stage.tick()
         assert stage.layer("authority").breaker.state is State.CLOSED
-        assert stage.layer("authority").ledger.trusted
+        assert stage.layer("authority").missed_changes.in_sync
 
 
 def test_a_repair_goes_through_forced_closed_and_not_through_forced_open(stage):
@@ -713,7 +713,7 @@ def test_a_repair_goes_through_forced_closed_and_not_through_forced_open(stage):
     assert held(stage, "a") == ["a"]
     layer.breaker.force_closed()
     stage.tick()
-    assert layer.ledger.trusted
+    assert layer.missed_changes.in_sync
 
 
 def test_a_layer_that_goes_on_failing_is_repaired_later(stage):
@@ -722,7 +722,7 @@ def test_a_layer_that_goes_on_failing_is_repaired_later(stage):
     assert stage.layer("authority").tend() == PATIENCE
     stage.heal("authority")
     stage.tick()
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 def test_an_idle_process_tries_whether_its_layer_is_well_again():
@@ -764,7 +764,7 @@ def test_any_version_that_a_key_can_be_made_with_is_repaired(stage, version):
     stage.layer("authority").breaker.reset()
     assert stage.cache.get("a", version=version) is None
     stage.tick()
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
     assert not stage.behind("authority").has_key("a", version=version)
 
 
@@ -779,7 +779,7 @@ def test_a_key_that_the_layer_does_not_take_keeps_no_other_from_repair(stage, mo
     miss(stage, "a", "hostile", "b")
     monkeypatch.setattr(LocMemCache, "validate_key", picky)
     stage.tick()
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
     assert not stage.behind("authority").get_many(["a", "b"], version=1)
 
 
@@ -796,7 +796,7 @@ def test_a_layer_that_cannot_be_tended_keeps_no_other_waiting(pair, monkeypatch)
 
     monkeypatch.setattr(Layer, "tend", tend)
     pair.tick()
-    assert pair.layer("authority").ledger.trusted
+    assert pair.layer("authority").ledger.in_sync
 
 
 def test_a_clear_that_the_layer_does_not_have_does_not_make_it_suspect_for_ever(stage, monkeypatch):
@@ -825,7 +825,7 @@ def test_a_call_repairs_a_few_where_the_agent_cannot(stage, monkeypatch):
     assert len(stage.layer("authority").ledger) == 2 * REPAIR_IN_PASSING
     stage.cache.get("anything")
     stage.cache.get("anything")
-    assert stage.layer("authority").ledger.trusted
+    assert stage.layer("authority").ledger.in_sync
 
 
 def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_resilient_cache import CacheUnavailable
-from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.backend.bound_chain import process
 from tests.contract.recorder import attempt
 from tests.stage import Stage, staged
 
@@ -100,10 +100,10 @@ def test_what_was_computed_before_a_change_is_not_kept(stage):
 )
 def test_every_change_is_told_to_what_is_being_computed(stage, change):
     def compute() -> str:
-        (flight,) = registry.flights.under_way.values()
+        (flight,) = process.single_flight.under_way.values()
         change(stage.cache)
         assert flight.outdated
-        assert registry.flights.under_way == {}
+        assert process.single_flight.under_way == {}
         return "computed"
 
     assert stage.cache.get_or_set("a", compute) == "computed"

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_resilient_cache import CircuitBreaker, State, deadline
 from django_resilient_cache.concurrency.background import background
-from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
+from django_resilient_cache.layer.abandoned_calls import WAIT_SECONDS
 from tests.contract.api import Awaited, at_once
 from tests.property_examples import BACKEND
 from tests.property_model import DEFAULT, ENTRIES, KEYS, VERSIONS, Entry, Model
@@ -292,7 +292,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         """An operator has it drop its ledger."""
         alias = self.faulty(layer)
         self.model.forgets(alias)
-        self.stage.layer(alias).ledger.forget()
+        self.stage.layer(alias).missed_changes.forget()
 
     @rule(layer=st.integers(0, 2), entry=entries)
     def evict(self, layer: int, entry: Entry) -> None:
@@ -432,7 +432,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def wait_in_vain(self, fault: str, late: str, name: str, entry: Entry) -> None:
         """A call that hangs for ever keeps nothing for ever; should it land, that is noticed."""
         self.late_calls(fault, [late], entry)
-        self.stage.clock.forward(LATE_SECONDS)
+        self.stage.clock.forward(WAIT_SECONDS)
         self.rounds(3)
         self.nothing_older_is_read()
         self.replace(name, entry, DEFAULT)
@@ -546,7 +546,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.all_well()
         self.replace("set", entry, DEFAULT)
         began = self.model.event()
-        asked = self.stage.layer(self.stage.authority).ledger.trusted
+        asked = self.stage.layer(self.stage.authority).missed_changes.in_sync
         self.operate(name, entry, DEFAULT, [(0, "before", "lose")])
         if asked:  # else it was decided without the authority
             self.nothing_older_is_above(entry, began)
@@ -608,7 +608,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def is_well(self, order: str) -> bool:
         here = [self.stage.layer(alias) for alias in self.stage.layers]
         closed = all(each.breaker.state in (State.CLOSED, State.FORCED_CLOSED) for each in here)
-        return all(each.ledger.trusted for each in here) and (closed or order != "auto")
+        return all(each.missed_changes.in_sync for each in here) and (closed or order != "auto")
 
     @rule()
     def outlast(self) -> None:

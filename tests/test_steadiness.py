@@ -74,4 +74,4 @@ def test_the_wall_clock_may_be_set_back_and_forth(
         assert breakers["broken"].state is State.OPEN
         assert 700 < breakers["broken"].retry_after <= 1200
         registry.tend()
-        assert len(registry.layer("broken").ledger) >= 5, "nothing was forgotten or made up for"
+        assert len(registry.layer("broken").missed_changes) >= 5, "nothing was forgotten or made up for"

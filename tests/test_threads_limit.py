@@ -517,7 +517,7 @@ def test_inside_a_transaction_a_database_cache_is_called_in_place() -> None:
             raise LookupError
         assert cache.get("k") is None, "rolled back with the rest"
         assert cache.get("kept") == 1
-        assert registry.layer("database").strategy == "thread"
+        assert registry.layer("database").guard.strategy == "thread"
         assert threading.active_count() == before
 
 

@@ -45,7 +45,7 @@ def matrix() -> Iterator[str]:
 @pytest.mark.parametrize("position", ["alone"], indirect=True)
 def test_auto_picks_the_limit_that_is_marked(bench: Bench) -> None:
     with bench.caches(layer={"RESILIENCE": {}}):
-        assert registry.layer("layer").strategy == bench.kind.limits[0]
+        assert registry.layer("layer").guard.strategy == bench.kind.limits[0]
 
 
 @pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.label, indirect=True)
@@ -53,7 +53,7 @@ def test_auto_picks_the_limit_that_is_marked(bench: Bench) -> None:
 def test_each_kind_is_under_the_limit_that_it_is_said_to_be_under(bench: Bench) -> None:
     with bench.caches() as cache:
         cache("chain").get("k")
-        strategy = registry.layer("layer").strategy
+        strategy = registry.layer("layer").guard.strategy
         assert strategy.partition(",")[0] == bench.kind.strategy
 
 

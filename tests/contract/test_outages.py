@@ -107,10 +107,10 @@ def make_all_calls(bench: Bench, chain: Any, wanted: dict[str, Any]) -> None:
     layer = registry.layer("layer")
     unasked = HITS_ABOVE if bench.above else REFUSALS_BELOW if bench.below else ()
     for name in CALLS:
-        before = layer.failures + layer.timeouts
+        before = layer.guard.counters.failures + layer.guard.counters.timeouts
         result = made(name, chain)
         assert as_expected(result, wanted[name]), (name, result, wanted[name])
-        noticed = layer.failures + layer.timeouts > before
+        noticed = layer.guard.counters.failures + layer.guard.counters.timeouts > before
         assert noticed or name in unasked, f"{name}: nobody noticed"
 
 
@@ -119,7 +119,7 @@ def repaired(chain: Any) -> bool:
     assert attempt(chain.get, "replaced") in (None, "new", CacheUnavailable)
     assert attempt(chain.get, "deleted") in (None, CacheUnavailable)
     registry.tend()
-    return registry.layer("layer").ledger.trusted
+    return registry.layer("layer").missed_changes.trusted
 
 
 def answers(chain: Any) -> bool:

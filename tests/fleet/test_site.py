@@ -80,10 +80,10 @@ def test_a_reset_drops_no_ledger_and_forget_does_and_says_so(site, caplog):
     caplog.set_level(logging.WARNING, "django_resilient_cache")
     break_it()
     site.act(order(Action.RESET))
-    assert len(registry.layer("redis").ledger) == 4
+    assert len(registry.layer("redis").missed_changes) == 4
     caplog.clear()
     site.act(order(Action.FORGET, reason="flushed by hand"))
-    assert len(registry.layer("redis").ledger) == 0
+    assert len(registry.layer("redis").missed_changes) == 0
     assert [record.getMessage() for record in caplog.records] == [
         "redis: 4 missed keys forgotten, forget by ada: flushed by hand"
     ]

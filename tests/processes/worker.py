@@ -66,7 +66,7 @@ def obey(word: str) -> Any:
         case ["transitions"]:
             return registry.snapshot()["redis"]["changes"]
         case ["missed"]:
-            return len(registry.layer("redis").ledger)
+            return len(registry.layer("redis").missed_changes)
     return breakers["redis"].state.value
 
 
