@@ -63,7 +63,6 @@ NOTHING = Mutation("nothing", "nothing is taken out: all pass", ())
 class Found:
     """What the tests said of a mutant."""
 
-    mutation: Mutation
     killed: bool
     by: str
     """The test that failed."""
@@ -138,13 +137,13 @@ def put_to_the_test(mutation: Mutation, examples: int = EXAMPLES) -> Found:
         for module in mutant.loaders:  # before pytest looks for modules its own way
             importlib.import_module(module)
     if mutation.by:
-        return _unit_tests(mutation, [mutation.by])
-    found = _property_test(mutation, examples)
+        return _unit_tests([mutation.by])
+    found = _property_test(examples)
     by = sorted({each.by for each in MUTATIONS} - {""})
-    return found if mutation.places or found.killed or not by else _control(mutation, by)
+    return found if mutation.places or found.killed or not by else _control(by)
 
 
-def _property_test(mutation: Mutation, examples: int) -> Found:
+def _property_test(examples: int) -> Found:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     importlib.import_module("django").setup()
     test: Any = importlib.import_module("tests.test_property_chain")
@@ -164,17 +163,17 @@ def _property_test(mutation: Mutation, examples: int) -> Found:
             case("runTest").runTest()
         except AssertionError as error:
             by = f"{machine.__name__}, example {number()}"
-            return Found(mutation, killed=True, by=by, said=str(error).partition("\n")[0])
-    return Found(mutation, killed=False, by="", said="")
+            return Found(killed=True, by=by, said=str(error).partition("\n")[0])
+    return Found(killed=False, by="", said="")
 
 
-def _control(mutation: Mutation, names: list[str]) -> Found:
+def _control(names: list[str]) -> Found:
     """Let unit tests loose on the package as it is: in a new process, as this one has run others."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:randomly", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout + done.stderr)
-    return Found(mutation, killed=done.returncode == 1, by=" ".join(names), said=done.stdout[-300:])
+    return Found(killed=done.returncode == 1, by=" ".join(names), said=done.stdout[-300:])
 
 
 def _counted(machine: Any) -> Callable[[], int]:
@@ -190,7 +189,7 @@ def _counted(machine: Any) -> Callable[[], int]:
     return lambda: next(count) - 2  # and one more, which is none: only to see what there is to do
 
 
-def _unit_tests(mutation: Mutation, names: list[str]) -> Found:
+def _unit_tests(names: list[str]) -> Found:
     pytest: Any = importlib.import_module("pytest")
     said = io.StringIO()
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
@@ -200,7 +199,7 @@ def _unit_tests(mutation: Mutation, names: list[str]) -> Found:
     if end not in (0, 1):
         raise RuntimeError(said.getvalue())
     errors = [line[1:].strip() for line in said.getvalue().splitlines() if line.startswith("E ")]
-    return Found(mutation, killed=end == 1, by=" ".join(names), said=(errors or [""])[0])
+    return Found(killed=end == 1, by=" ".join(names), said=(errors or [""])[0])
 
 
 # Each in a process of its own, a few at a time
@@ -213,7 +212,9 @@ class _Trial:
     began: float
 
 
-def tried(mutations: Sequence[Mutation], examples: int, jobs: int) -> Iterator[Found]:
+def tried(
+    mutations: Sequence[Mutation], examples: int, jobs: int
+) -> Iterator[tuple[Mutation, Found]]:
     """Put each to the test, `jobs` at a time; yield what was found in the order that it is."""
     for name in _HEAVY:
         importlib.import_module(name)
@@ -224,7 +225,7 @@ def tried(mutations: Sequence[Mutation], examples: int, jobs: int) -> Iterator[F
         for answer in wait(list(trials), timeout=1.0):
             assert isinstance(answer, Connection)
             trial = trials.pop(answer)
-            yield _found(trial, answer)
+            yield trial.mutation, _found(trial, answer)
             trial.process.join()
         for trial in trials.values():
             if trial.process.is_alive() and time.monotonic() > trial.began + PATIENCE:
@@ -256,7 +257,7 @@ def _found(trial: _Trial, answer: Connection) -> Found:
         if seconds < PATIENCE:
             found = "It ended without a word."
         else:
-            found = Found(trial.mutation, killed=True, by="patience", said="hangs")
+            found = Found(killed=True, by="patience", said="hangs")
     if not isinstance(found, Found):
         raise RuntimeError(f"{trial.mutation.name} is no mutant but a mistake:\n{found}")
     return replace(found, seconds=seconds)
@@ -275,8 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(*_diff(mutation), sep="\n")
         return 0
     began, survived = time.monotonic(), []
-    for found in tried(chosen, options.examples, options.jobs):
-        mutation = found.mutation
+    for mutation, found in tried(chosen, options.examples, options.jobs):
         if found.killed != bool(mutation.places):
             survived.append(mutation.name)
         end = "killed  " if found.killed else "passes  "
