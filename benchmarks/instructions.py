@@ -27,7 +27,7 @@ BUDGETS = Path(__file__).with_name("budgets.json")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 #: The share of its budget by which a path may exceed it, rounded up to whole bytecodes: a statement
-#: written another way stays below that; a lock, or a call on a short path, does not.
+#: written another way stays below that; a lock, or a function called on a hit, does not.
 TOLERANCE = 0.03
 
 Counts: TypeAlias = Mapping[str, int]

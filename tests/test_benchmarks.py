@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from benchmarks.paths import HealthyPath
 from benchmarks.result import Goal
 from benchmarks.rows import ROWS
 from tests import services
+from tests.code_edits import find, starts_with
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGETS = json.loads(instructions.BUDGETS.read_text())
@@ -154,10 +156,10 @@ def test_a_path_that_has_grown_goes_over_its_budget(tmp_path):
     copied(tmp_path)
     written = started("instructions", "--write", "get", "breaker-call", root=tmp_path)
     assert written.returncode == 0, written.stderr
-    file = tmp_path / "benchmarks" / "budgets.json"
-    budgets = json.loads(file.read_text())
-    budgets[instructions.PYTHON]["get"] -= 4
-    file.write_text(json.dumps(budgets))
+    file = tmp_path / "django_resilient_cache" / "backend" / "cache.py"
+    tree = ast.parse(file.read_text())
+    starts_with("(lambda: None)()")(find(tree, "ResilientCache._get_nearest"))
+    file.write_text(ast.unparse(tree))
     done = started("instructions", "get", "breaker-call", root=tmp_path)
     assert done.returncode == 1
     assert [line.split()[0] for line in done.stdout.splitlines() if "OVER" in line] == ["get"]
