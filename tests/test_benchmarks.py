@@ -76,12 +76,14 @@ def test_each_row_is_measured_and_printed(quick, row):
         assert 0 < found["figure"]["low"] <= found["figure"]["high"]
 
 
+@pytest.mark.slow
 def test_rows_are_chosen_by_name():
     printed = run("--quick", "--markdown", "nearest-hit")
     assert "| nearest-hit |" in printed
     assert "get-many" not in printed
 
 
+@pytest.mark.slow
 def test_another_checkout_is_measured_beside_this_one(tmp_path):
     copied(tmp_path)
     rows = tmp_path / "benchmarks" / "rows.py"
@@ -138,7 +140,6 @@ def test_a_row_is_worse_in_the_middle_and_in_most_rounds(ratios, worse):
     assert Beside("row", rounds).worse is worse
 
 
-@pytest.mark.once
 def test_the_healthy_paths_keep_to_their_budgets():
     """As `python -m benchmarks instructions` counts them; `--write` changes the budgets."""
     if instructions.PYTHON not in BUDGETS:
@@ -150,7 +151,7 @@ def test_the_healthy_paths_keep_to_their_budgets():
     )
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_path_that_has_grown_goes_over_its_budget(tmp_path):
     """By one call of a function, which no clock would tell from the machine's own moods."""
     copied(tmp_path)
