@@ -642,7 +642,7 @@ def _late_results() -> Iterator[Mutation]:
         f"{CHAIN}.add",
         call_becomes("follows", "read is not None"),
         # Its flight knows of most of them, and the change itself of those that come later.
-        by="tests/test_chain.py",
+        by="tests/test_chain.py::test_get_or_set_keeps_no_value_from_before_a_change",
     )
     yield _one(
         "given-value-is-as-old-as-its-miss",
@@ -650,7 +650,8 @@ def _late_results() -> Iterator[Mutation]:
         f"{BACKEND}.get_or_set",
         read_as("given", "stamp_of(name)"),
         # The model takes such a value for as old as the end of its call.
-        by="tests/test_flight.py",
+        by="tests/test_flight.py::"
+        "test_a_given_value_does_not_replace_one_that_was_set_during_its_call",
     )
     yield _one(
         "reader-does-not-see-a-change-under-way",
@@ -658,7 +659,7 @@ def _late_results() -> Iterator[Mutation]:
         f"{MUTATION}.begin",
         assigned("stamp", "stripe.stamp, stripe.stamp"),
         # Neither of two operations is inside the other then; in the property test one always is.
-        by="tests/test_generations.py",
+        by="tests/test_generations.py::test_there_is_no_token_while_the_key_changes",
     )
     yield _one(
         "reader-does-not-see-a-change-that-ended",
@@ -672,7 +673,7 @@ def _late_results() -> Iterator[Mutation]:
         f"{MUTATION}.begin",
         assigned("_number", "stripe.started"),
         # Neither of two operations is inside the other then; in the property test one always is.
-        by="tests/test_generations.py",
+        by="tests/test_generations.py::test_overlap_is_seen_from_both_sides",
     )
 
 

@@ -51,6 +51,12 @@ def test_the_table_fits_the_package(mutation: Mutation) -> None:
         compile(tree, module, "exec")
 
 
+@pytest.mark.parametrize("by", sorted({mutation.by for mutation in MUTATIONS} - {""}))
+def test_the_tests_that_the_table_names_are_there(by):
+    file, _, name = by.partition("::")
+    assert isinstance(find(ast.parse((ROOT / file).read_text()), name), ast.FunctionDef)
+
+
 @pytest.mark.skipif(not ALL, reason="RESILIENT_CACHE_TEST_MUTATIONS=1 is not set")
 def test_nothing_passes_without_a_rule() -> None:
     command = [sys.executable, "-m", "tests.mutations", "--verbose"]
