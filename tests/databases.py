@@ -41,6 +41,8 @@ def cache_table(alias: str, entry: dict[str, Any]) -> Iterator[str]:
     table = f"cache_{alias}"
     _ALIASES[table] = alias
     try:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS {table}")
         call_command("createcachetable", table, database=alias, verbosity=0)
         yield table
     finally:

@@ -40,13 +40,13 @@ def resilience(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def table(
-    postgresql: PostgreSQLServer, resilience: dict[str, Any], django_db_blocker: Any
+    shared_postgresql: PostgreSQLServer, resilience: dict[str, Any], django_db_blocker: Any
 ) -> Iterator[str]:
     """The cache's table on PostgreSQL, behind the chains "default" and "near"."""
     with (
         django_db_blocker.unblock(),
         override_settings(DATABASE_ROUTERS=ROUTERS),
-        cache_table(ALIAS, postgresql.databases_entry(ALIAS)) as table,
+        cache_table(ALIAS, shared_postgresql.databases_entry(ALIAS)) as table,
     ):
         settings = {
             "default": chain("table"),

@@ -40,8 +40,8 @@ OPERATIONS = {
 
 #: Time-outs of the clients' own, so that a frozen server is left without a limit of ours.
 IMPATIENT: dict[Any, dict[str, Any]] = {
-    PYMEMCACHE: {"timeout": 0.3, "connect_timeout": 0.3},
-    PYLIBMC: {"behaviors": {"_poll_timeout": 300, "connect_timeout": 300}},
+    PYMEMCACHE: {"timeout": 0.1, "connect_timeout": 0.1},
+    PYLIBMC: {"behaviors": {"_poll_timeout": 100, "connect_timeout": 100}},
 }
 
 #: What is meant to hide an outage.
