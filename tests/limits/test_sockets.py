@@ -11,6 +11,7 @@ from importlib import import_module
 import pytest
 from django.core.cache import caches
 
+from django_resilient_cache.timeouts.sockets import connecting
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
 
@@ -154,11 +155,11 @@ def test_dripping_inside_the_tls_handshake(backend):
             assert_cut(limit)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
 @pytest.mark.parametrize("first", [0, 500])
-def test_a_fault_inside_the_tls_handshake(backend, fault, first, valkey, certificates):
+def test_a_fault_inside_the_tls_handshake(backend, fault, first, valkey, certificates, monkeypatch):
     """Callers are cut, and the attempt is given up: the next one finds the server well again."""
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.2)
     with (
         services.TlsProxy(valkey.address, certificates) as inner,
         services.Proxy(inner.address) as proxy,
@@ -391,13 +392,12 @@ def test_the_clients_own_shorter_time_out_wins(backend, own_valkey):
         assert seconds < 1.0
 
 
-@pytest.mark.slow
 def test_health_checks_fit_the_budget(backend, own_valkey):
-    with limit_for(backend, own_valkey.url, health_check_interval=1) as limit:
+    with limit_for(backend, own_valkey.url, health_check_interval=0.05) as limit:
         call(limit, put, "key", "value", budget=2.0)
-        time.sleep(1.1)
+        time.sleep(0.06)
         assert call(limit, budget=2.0) == "value"
-        time.sleep(1.1)
+        time.sleep(0.06)
         own_valkey.freeze()
         assert_cut(limit)
 
