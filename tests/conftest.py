@@ -12,15 +12,15 @@ from hypothesis import settings as hypothesis_settings
 
 from tests import services
 from tests.exclusive import pytest_runtest_protocol  # noqa: F401  # pytest finds its hook here
-from tests.postgresql import PostgreSQLServer, postgresql_server
+from tests.services.postgresql import PostgreSQLServer, postgresql_server
 
 # Here, and not in pytest's configuration: tests.settings is importable once this file is.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 # These use what is set up only now.
-from tests.databases import cache_table  # noqa: E402  # once Django is set up
-from tests.victims import Victims  # noqa: E402  # once Django is set up
+from tests.services.cache_tables import cache_table  # noqa: E402  # once Django is set up
+from tests.services.shared_servers import Victims  # noqa: E402  # once Django is set up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +163,7 @@ def shared_sqlite_table(
 
 @pytest.fixture
 def sqlite_table(shared_sqlite_table: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """A table for a DatabaseCache in a database of its own; see tests/databases.py."""
+    """A table for a DatabaseCache in a database of its own; see tests/services/cache_tables.py."""
     with django_db_blocker.unblock():
         yield shared_sqlite_table
 
@@ -182,7 +182,7 @@ def shared_postgresql_table(
 def postgresql_table(
     shared_postgresql_table: str, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[str]:
-    """A table for a DatabaseCache on a healthy PostgreSQL; see tests/databases.py."""
+    """A table for a DatabaseCache on a healthy PostgreSQL; see tests/services/cache_tables.py."""
     with django_db_blocker.unblock():
         yield shared_postgresql_table
 

@@ -16,9 +16,9 @@ from django.test import override_settings
 
 from django_resilient_cache.layer.registry import registry
 from tests.contract.api import InALoopEach
-from tests.databases import ROUTERS
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
+from tests.services.cache_tables import ROUTERS
 from tests.test_transactions import (
     ALIAS,
     CHANGES,

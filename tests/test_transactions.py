@@ -15,10 +15,10 @@ from django.test import override_settings
 from django_resilient_cache import State
 from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
-from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, MEMORY, chain
-from tests.postgresql import PostgreSQLServer
 from tests.services import wait_until
+from tests.services.cache_tables import ROUTERS, cache_table
+from tests.services.postgresql import PostgreSQLServer
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 

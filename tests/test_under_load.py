@@ -23,8 +23,8 @@ from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.contract.outages import WITH_SERVERS
 from tests.entries import DATABASE
+from tests.services.shared_servers import Victims
 from tests.traffic import LIMIT, SLOW, absent, attempts, chain_over, too_slow, traffic, wait_for
-from tests.victims import Victims
 
 pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
 

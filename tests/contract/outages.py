@@ -12,7 +12,7 @@ from django_resilient_cache.testing import faults
 from tests.contract.bench import POSITIONS
 from tests.contract.kinds import EVERY, Kind
 from tests.entries import FAULTY
-from tests.victims import Victims
+from tests.services.shared_servers import Victims
 
 #: What a server suffers, and the limits under which a call comes back from that: nothing but a
 #: limit ends the wait for a frozen server.

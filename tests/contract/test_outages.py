@@ -25,7 +25,7 @@ from tests.contract.outages import WITH_SERVERS, Outage, all_outages
 from tests.contract.recorder import attempt
 from tests.entries import DATABASE
 from tests.services import wait_until
-from tests.victims import Victims
+from tests.services.shared_servers import Victims
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 

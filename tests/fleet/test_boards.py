@@ -18,10 +18,10 @@ from django_resilient_cache.fleet.board.order import Action
 from django_resilient_cache.fleet.board.stores import CALL_SECONDS, open_board
 from django_resilient_cache.fleet.console.control import Control
 from django_resilient_cache.fleet.worker.heartbeat import ROUND_SECONDS
-from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, DJANGO_REDIS, DJANGO_VALKEY, FILE, PYLIBMC, PYMEMCACHE, REDIS
 from tests.fleet.kit import Host, SimWorker, World
 from tests.services import wait_until
+from tests.services.cache_tables import ROUTERS, cache_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from django_resilient_cache.timeouts.strategy import choose, make_limit
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.entries import CHAIN, VALKEY_CLUSTER
-from tests.replication import cluster
+from tests.services.replication import cluster
 
 from .sockets import GRACE, call, get, put, timed
 

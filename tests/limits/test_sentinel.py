@@ -15,7 +15,7 @@ from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.replication import SERVICE, watched
+from tests.services.replication import SERVICE, watched
 
 from .in_loop import called
 from .sockets import (

@@ -10,7 +10,7 @@ from django.test import override_settings
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.replication import Replica, told
+from tests.services.replication import Replica, told
 
 from .in_loop import called
 from .sockets import (

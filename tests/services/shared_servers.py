@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from tests import services
-from tests.databases import cache_table
-from tests.postgresql import PostgreSQLServer, postgresql_server
+from tests.services.cache_tables import cache_table
+from tests.services.postgresql import PostgreSQLServer, postgresql_server
 
 
 class Victims:
