@@ -20,7 +20,7 @@ django.setup()
 
 # These use what is set up only now.
 from tests.services.cache_tables import cache_table  # noqa: E402  # once Django is set up
-from tests.services.shared_servers import Victims  # noqa: E402  # once Django is set up
+from tests.services.shared_servers import SharedServers  # noqa: E402  # once Django is set up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,17 +188,19 @@ def postgresql_table(
 
 
 @pytest.fixture(scope="session")
-def all_victims(django_db_blocker: DjangoDbBlocker) -> Iterator[Victims]:
-    """The servers behind `victims`; not for tests."""
-    with Victims(django_db_blocker.unblock) as made:
+def kept_servers(django_db_blocker: DjangoDbBlocker) -> Iterator[SharedServers]:
+    """The servers behind `shared_servers`; not for tests."""
+    with SharedServers(django_db_blocker.unblock) as made:
         yield made
 
 
 @pytest.fixture
-def victims(all_victims: Victims, django_db_blocker: DjangoDbBlocker) -> Iterator[Victims]:
+def shared_servers(
+    kept_servers: SharedServers, django_db_blocker: DjangoDbBlocker
+) -> Iterator[SharedServers]:
     """Servers to be frozen and killed, healthy at the start of the test; faster than own ones."""
     with django_db_blocker.unblock():
-        yield all_victims
+        yield kept_servers
 
 
 @pytest.fixture(scope="session")

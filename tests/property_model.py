@@ -30,7 +30,7 @@ from django_resilient_cache.adapters.commands import (
 )
 from django_resilient_cache.adapters.outcome import REJECTED, Kind, Outcome
 from django_resilient_cache.layer.abandoned_calls import WAIT_SECONDS
-from tests.stage import Abandoned, Stage, Watch
+from tests.simulated_chain import Abandoned, SimulatedChain, Watch
 
 Entry = tuple[str, int]
 
@@ -68,7 +68,7 @@ class Value:
 
     entry: Entry
     ends: float
-    """When it must be gone, on the stage's clock."""
+    """When it must be gone, on the simulation's clock."""
     written: float = math.inf
     """The event after which nobody writes it any more."""
     increments: float = 0
@@ -116,16 +116,16 @@ class Wrong:
 class Model(Watch):
     """What must be true."""
 
-    def __init__(self, stage: Stage, *, eternal: bool, cannot_run: bool) -> None:
-        self.stage = stage
+    def __init__(self, sim: SimulatedChain, *, eternal: bool, cannot_run: bool) -> None:
+        self.sim = sim
         self.eternal = eternal
         self.cannot_run = cannot_run
         #: The TIMEOUT of the layers; and the longest that is used, unless entries live for ever.
-        self.default = cast("float", stage.behind(stage.authority).default_timeout)
+        self.default = cast("float", sim.behind(sim.authority).default_timeout)
         self.long = 5 * self.default
         #: Whether there is not room for all entries in the ledgers.
-        self.crowded = stage.capacity < len(ENTRIES)
-        self.other: Any = stage.behind(stage.authority)
+        self.crowded = sim.capacity < len(ENTRIES)
+        self.other: Any = sim.behind(sim.authority)
         self.events = 0
         self.values: dict[tuple[int, Entry], Value] = {}
         self.numbers = 0
@@ -140,7 +140,7 @@ class Model(Watch):
         #: When the authority last made an `add` of an entry here, and when one was last released.
         self.added: dict[Entry, int] = {}
         self.released_at: dict[Entry, int] = {}
-        self.wrong = {alias: Wrong() for alias in stage.layers}
+        self.wrong = {alias: Wrong() for alias in sim.layers}
         #: Whether the agent is at work, and the keys that it has repaired in this round.
         self.ticking = False
         self.repaired: dict[str, int] = {}
@@ -152,14 +152,14 @@ class Model(Watch):
         self.repairing: list[tuple[str, list[Entry]]] = []
         #: The longest timeout in seconds that the authority was asked to keep here.
         self.longest: float = self.default
-        stage.watch = self
+        sim.watch = self
 
     def event(self) -> int:
         self.events += 1
         return self.events
 
     def now(self) -> float:
-        return self.stage.clock()
+        return self.sim.clock()
 
     # Values
 
@@ -273,23 +273,23 @@ class Model(Watch):
         assert isinstance(command, DeleteMany | Clear), command.name
         if self.ticking and isinstance(command, DeleteMany):
             self.repaired[alias] = self.repaired.get(alias, 0) + len(command.keys)
-            assert self.repaired[alias] <= self.stage.batch, "a repair without a pause"
+            assert self.repaired[alias] <= self.sim.batch, "a repair without a pause"
         self.repairing.append((alias, entries_of(command)))
         return self.repairs_began[-1]
 
     def makes(self, alias: str, command: Command) -> None:
-        if isinstance(command, Add) and alias == self.stage.authority:
+        if isinstance(command, Add) and alias == self.sim.authority:
             self.added[command.key, command.version] = self.event()
 
     def ends(self, alias: str, command: Command, outcome: Outcome, began: int) -> None:
-        repairing = self.stage.repairing == alias
+        repairing = self.sim.repairing == alias
         self.changing.pop(began, None)
         if repairing:
             self.repairing.pop()
-        elif alias == self.stage.authority and outcome.kind is not Kind.REJECTED:
+        elif alias == self.sim.authority and outcome.kind is not Kind.REJECTED:
             self.longest = max([self.longest, *_timeouts_of(command)])
         if isinstance(command, Replacement) and outcome is REJECTED and not self.cannot_run:
-            closed = self.stage.layer(alias).breaker.state is State.CLOSED
+            closed = self.sim.layer(alias).breaker.state is State.CLOSED
             assert not closed, f"{alias} was not asked for a {command.name}"
         self._ended(alias, command, outcome, began, repairing=repairing)
 
@@ -347,7 +347,7 @@ class Model(Watch):
     def waits(self, alias: str, entry: Entry) -> bool:
         late = any(
             call.alias == alias and self.is_late(call) and entry in entries_of(call.command)
-            for call in self.stage.late
+            for call in self.sim.late
         )
         return late or any(at == alias and entry in under_way for at, under_way in self.repairing)
 
@@ -365,7 +365,7 @@ class Model(Watch):
                 value.increments += value.shared
         decides = isinstance(command, Decision)
         forgotten = not self.is_late(call)  # long after anybody waited for it
-        if forgotten and call.alias == self.stage.authority and (made or decides):
+        if forgotten and call.alias == self.sim.authority and (made or decides):
             self.released(entries)
             if decides:  # of which nobody may have taken note
                 self._may_show_again(entries)
@@ -382,10 +382,10 @@ class Model(Watch):
 
     def forgets(self, alias: str) -> None:
         """What this layer missed may show again, until the next change."""
-        for call in self.stage.late:
+        for call in self.sim.late:
             call.forgotten = call.forgotten or call.alias == alias
         wrong = self.wrong[alias]
-        suspect = wrong.unclear is not None or self.stage.layer(alias).missed_changes.suspect
+        suspect = wrong.unclear is not None or self.sim.layer(alias).missed_changes.suspect
         self._may_show_again(ENTRIES if suspect else list(wrong.missed))
         wrong.surely.clear()
         wrong.unclear = None
@@ -400,13 +400,13 @@ class Model(Watch):
     # What must hold at any time
 
     def check(self) -> None:
-        for alias in self.stage.layers:
-            ledger = self.stage.layer(alias).missed_changes
+        for alias in self.sim.layers:
+            ledger = self.sim.layer(alias).missed_changes
             late = len(ledger._abandoned.entries())
-            assert len(ledger) <= self.stage.capacity + late, "more than there is room for"
-        for alias in self.stage.layers[:-1]:
-            cap: Any = NEAR_SECONDS if alias == "memory" else self.stage.timeout
-            copies: Any = self.stage.behind(alias)
+            assert len(ledger) <= self.sim.capacity + late, "more than there is room for"
+        for alias in self.sim.layers[:-1]:
+            cap: Any = NEAR_SECONDS if alias == "memory" else self.sim.timeout
+            copies: Any = self.sim.behind(alias)
             for end in copies._expire_info.values() if cap else ():
                 assert end is not None, f"a copy in {alias} that never ends"
                 assert end <= self.now() + cap, f"a copy in {alias} that outlives its layer's TTL"
@@ -420,8 +420,8 @@ class Model(Watch):
         """What a layer cannot be wrong about is read there and decided on."""
         if self.crowded:
             return
-        for alias in self.stage.layers:
-            wrong, ledger = self.wrong[alias], self.stage.layer(alias).missed_changes
+        for alias in self.sim.layers:
+            wrong, ledger = self.wrong[alias], self.sim.layer(alias).missed_changes
             for entry in ENTRIES if wrong.unclear is None else ():
                 if entry not in wrong.missed and not self.waits(alias, entry):
                     assert not ledger.in_doubt(self.name(alias, entry)), f"{alias} keeps {entry}"
@@ -435,4 +435,4 @@ class Model(Watch):
                     del wrong.missed[entry]
 
     def name(self, alias: str, entry: Entry) -> str:
-        return str(self.stage.behind(alias).make_key(entry[0], version=entry[1]))
+        return str(self.sim.behind(alias).make_key(entry[0], version=entry[1]))

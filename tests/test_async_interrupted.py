@@ -12,9 +12,9 @@ from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
 from django_resilient_cache.backend import drivers
-from tests.apart import apart
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
+from tests.in_thread import in_thread
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
@@ -54,7 +54,7 @@ def is_try(frame: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", ["aset", "adelete"])
-@apart
+@in_thread
 def test_anywhere(cache: BaseCache, name: str) -> None:
     strikes: list[int] = []
     args = ("key", "new") if name == "aset" else ("key",)

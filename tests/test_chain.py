@@ -14,7 +14,7 @@ from django_resilient_cache.adapters.outcome import MISS, REJECTED, UNKNOWN, Kin
 from django_resilient_cache.chain.chain import Chain, Steps
 from django_resilient_cache.chain.expiry import LayerTraits
 from django_resilient_cache.chain.generations import Generations
-from tests.begun import begun
+from tests.mutations_by_hand import begun
 
 DONE = Outcome(Kind.DONE)
 FAILED = Outcome(Kind.FAILED, error=ConnectionError())

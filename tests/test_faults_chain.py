@@ -17,7 +17,7 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import Faults, Unreadable, faults
 from tests.entries import CHAIN, MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 

@@ -24,7 +24,7 @@ from django_resilient_cache.signals import layer_failed
 from django_resilient_cache.testing import SharedFaults, faults, rehearsal
 from tests.entries import CHAIN, MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 
 def settings(**options: Any) -> dict[str, Any]:

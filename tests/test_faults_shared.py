@@ -23,7 +23,7 @@ from django_resilient_cache.testing import SharedFaults, faults, rehearsal
 from django_resilient_cache.testing.shared_faults import UNSETTLED_SECONDS
 from tests.entries import MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 #: A site's process: does what it reads line by line, and answers in JSON.
 WORKER = """

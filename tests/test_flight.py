@@ -21,7 +21,7 @@ from django_resilient_cache.chain.single_flight import SingleFlight
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
-from tests.stage import staged
+from tests.simulated_chain import simulated_chain
 
 PATIENCE = 20.0
 
@@ -339,12 +339,12 @@ def test_an_entry_written_meanwhile_by_somebody_else_wins() -> None:
 def test_a_given_value_does_not_replace_one_that_was_set_during_its_call(
     shape: tuple[str, ...], way: str
 ) -> None:
-    with staged(*shape) as stage:
-        stage.refuse("authority")
-        stage.during("authority", "before", lambda: stage.cache.set("k", "newer"))
+    with simulated_chain(*shape) as sim:
+        sim.refuse("authority")
+        sim.during("authority", "before", lambda: sim.cache.set("k", "newer"))
         if way == "sync":
-            found = stage.cache.get_or_set("k", "given")
+            found = sim.cache.get_or_set("k", "given")
         else:
-            found = at_once(stage.cache.aget_or_set, "k", "given")
+            found = at_once(sim.cache.aget_or_set, "k", "given")
         assert found in ("given", "newer")
-        assert stage.cache.get("k") == "newer"
+        assert sim.cache.get("k") == "newer"

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from django_resilient_cache.chain.generations import Generations, _Stripe
-from tests.begun import begun
+from tests.mutations_by_hand import begun
 
 
 def test_a_token_stands_until_the_key_changes() -> None:

@@ -18,7 +18,7 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from django.test import override_settings
 from django_resilient_cache import State
 from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.layer.registry import registry
-from tests.begun import begun
 from tests.entries import MEMORY, chain, layer
+from tests.mutations_by_hand import begun
 
 CACHES = {
     "default": chain("near", "far"),

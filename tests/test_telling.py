@@ -18,7 +18,7 @@ from django_resilient_cache.signals import breaker_state_changed, layer_failed
 from django_resilient_cache.testing import faults
 from tests import services
 from tests.entries import CHAIN, MEMORY
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import services
-from tests.browser.kit import expect, verdict
-from tests.browser.running import WORKERS, Site, site
+from tests.browser.browser_site import WORKERS, Site, site
+from tests.browser.page_actions import expect, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

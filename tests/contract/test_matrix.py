@@ -13,7 +13,7 @@ from django_resilient_cache.layer.registry import registry
 from tests.contract import kinds as module
 from tests.contract.api import METHODS, WAYS, InALoopEach
 from tests.contract.bench import POSITIONS, Bench
-from tests.contract.calls import ABOVE_ONLY, CALLS, NOBODY
+from tests.contract.every_method import ABOVE_ONLY, CALLS, NOBODY
 from tests.contract.kinds import EVERY, KINDS, Kind
 from tests.contract.outages import all_outages
 from tests.contract.recorder import all_warnings

@@ -18,7 +18,7 @@ from django_resilient_cache import (
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.contract.api import Api
-from tests.contract.calls import CALLS, made
+from tests.contract.every_method import CALLS, made
 from tests.contract.scene import entries
 
 pytestmark = pytest.mark.usefixtures("still_agent")

@@ -14,7 +14,7 @@ from django.core.cache import caches
 
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.apart import apart
+from tests.in_thread import in_thread
 
 from .memcached import limit_for, needs_pymemcache, unix_memcached
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
@@ -92,7 +92,7 @@ class Stopped(Exception):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
-@apart
+@in_thread
 def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(kind, memcached):
     """It strikes at each line of the client in turn, between request and answer included.
 

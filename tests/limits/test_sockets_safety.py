@@ -23,7 +23,7 @@ from django_resilient_cache.timeouts.sockets.budget import Budget, current_budge
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.apart import apart
+from tests.in_thread import in_thread
 
 from .sockets import (
     BACKENDS,
@@ -109,7 +109,7 @@ class Stopped(Exception):
 @pytest.mark.slow
 @every_backend
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
-@apart
+@in_thread
 def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(backend, kind, valkey):
     """It strikes at each line of the client in turn, between request and answer included.
 

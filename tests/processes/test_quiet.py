@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes.running import boards_in
+from tests.processes.site_processes import boards_in
 
 if TYPE_CHECKING:
-    from tests.processes.running import Site
+    from tests.processes.site_processes import Site
 
 LOOKS = """
 import threading, time

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.processes.commands import celery, gunicorn, uvicorn
-from tests.processes.running import PATIENCE, Server, Site, Use, children_of, live, state_in
+from tests.processes.site_processes import PATIENCE, Server, Site, Use, children_of, live, state_in
 from tests.services import wait_until
 
 if TYPE_CHECKING:

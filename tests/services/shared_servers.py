@@ -11,7 +11,7 @@ from tests.services.cache_tables import cache_table
 from tests.services.postgresql import PostgreSQLServer, postgresql_server
 
 
-class Victims:
+class SharedServers:
     """Servers to be frozen and killed; each is started when it is first asked for."""
 
     def __init__(self, unblocked: Callable[[], Any]) -> None:
@@ -20,7 +20,7 @@ class Victims:
         self._unblocked = unblocked
         self._table = ""
 
-    def __enter__(self) -> Victims:
+    def __enter__(self) -> SharedServers:
         return self
 
     def __exit__(self, *exc: object) -> None:

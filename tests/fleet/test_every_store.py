@@ -19,7 +19,7 @@ from django_resilient_cache.fleet.board.stores import CALL_SECONDS, open_board
 from django_resilient_cache.fleet.console.control import Control
 from django_resilient_cache.fleet.worker.heartbeat import ROUND_SECONDS
 from tests.entries import DATABASE, DJANGO_REDIS, DJANGO_VALKEY, FILE, PYLIBMC, PYMEMCACHE, REDIS
-from tests.fleet.kit import Host, SimWorker, World
+from tests.fleet.simulated_fleet import Host, SimWorker, World
 from tests.services import wait_until
 from tests.services.cache_tables import ROUTERS, cache_table
 

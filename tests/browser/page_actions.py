@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.running import WORKERS
+from tests.browser.browser_site import WORKERS
 
 try:
     from playwright.sync_api import expect
@@ -19,7 +19,7 @@ __all__ = ["expect", "give", "open_breaker", "progress", "row", "tab_to", "verdi
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from tests.browser.running import Site
+    from tests.browser.browser_site import Site
 
 
 def verdict(page: Page) -> Locator:

@@ -6,12 +6,12 @@ import json
 import os
 from typing import Any
 
-from tests.command.site import *  # noqa: F403  # the same settings, but for what follows
-from tests.command.site import CACHES
+from tests.command.command_settings import *  # noqa: F403  # the same settings, but for what follows
+from tests.command.command_settings import CACHES
 from tests.processes import elsewhere
 
 ALLOWED_HOSTS = ["*"]
-ROOT_URLCONF = "tests.processes.views"
+ROOT_URLCONF = "tests.processes.process_views"
 CHAIN = "django_resilient_cache.backend.ResilientCache"
 CACHES["far"] = {"BACKEND": CHAIN, "LOCATION": ["redis"]}
 

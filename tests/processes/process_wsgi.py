@@ -9,6 +9,6 @@ from django.core.wsgi import get_wsgi_application
 application = get_wsgi_application()
 
 if "SITE_EAGER" in os.environ:  # uses its cache where --preload loads it, before there are workers
-    from tests.processes.views import used
+    from tests.processes.process_views import used
 
     used()

@@ -51,7 +51,7 @@ class Site:
         package = Path(django_resilient_cache.__file__).parents[1]
         self._environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.browser.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.browser.browser_settings",
             "PYTHONPATH": os.pathsep.join([str(package), str(Path(__file__).parents[2])]),
             "SITE_DATABASE": str(directory / "db.sqlite3"),
             "SITE_VALKEY": valkey.url,
@@ -72,13 +72,13 @@ class Site:
         for _ in range(2):
             self.add_loop()
         self._run("-m", "django", "shell", "--verbosity", "0", "--command", MADE)
-        self._begin("-m", "gunicorn", "tests.browser.wsgi", *self._gunicorn())
+        self._begin("-m", "gunicorn", "tests.browser.browser_wsgi", *self._gunicorn())
         assert services.wait_until(self._answers), self.log
         threading.Thread(target=self._visit, daemon=True).start()
 
     def add_loop(self) -> None:
         """Start a worker that is no web server."""
-        self.loops.append(self._begin("-m", "tests.browser.worker"))
+        self.loops.append(self._begin("-m", "tests.browser.looping_worker"))
 
     def stop(self) -> None:
         """End all processes, stopped ones too."""
@@ -97,7 +97,7 @@ class Site:
     def _gunicorn(self) -> list[str]:
         return [
             *("--bind", f"{services.HOST}:{self.port}"),
-            *("--config", "python:tests.browser.gunicorn_conf"),
+            *("--config", "python:tests.browser.browser_gunicorn"),
         ]
 
     def _begin(self, *command: str) -> subprocess.Popen[bytes]:

@@ -14,7 +14,7 @@ from django_resilient_cache.management import order_results
 from django_resilient_cache.management.actor import user
 from django_resilient_cache.management.commands import breakers
 from tests.command.conftest import Run
-from tests.command.kit import FakeControl, broken, fleet, order, view, worker, workers
+from tests.command.frozen_fleet import FakeControl, broken, fleet, order, view, worker, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

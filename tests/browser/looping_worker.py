@@ -8,7 +8,7 @@ import django
 
 if __name__ == "__main__":
     django.setup()
-    from tests.browser.site import use
+    from tests.browser.browser_views import use
 
     while True:
         use()

@@ -16,7 +16,7 @@ from typing import ParamSpec
 P = ParamSpec("P")
 
 
-def apart(test: Callable[P, None]) -> Callable[P, None]:
+def in_thread(test: Callable[P, None]) -> Callable[P, None]:
     """Let the test run in a thread that ends with it."""
 
     @functools.wraps(test)

@@ -9,7 +9,7 @@ from tests import settings
 from tests.settings import *  # noqa: F403  # the same settings, but for what follows
 
 SECRET_KEY = "for browser tests only " + "x" * 40
-ROOT_URLCONF = "tests.browser.site"
+ROOT_URLCONF = "tests.browser.browser_views"
 DATABASES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]  # in place of those
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
@@ -19,7 +19,7 @@ DATABASES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]  # in place o
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 TIME_ZONE = "UTC"
-MIDDLEWARE = ["tests.browser.site.strict", *settings.MIDDLEWARE]
+MIDDLEWARE = ["tests.browser.browser_views.strict", *settings.MIDDLEWARE]
 
 CHAIN = "django_resilient_cache.backend.ResilientCache"
 CACHES: dict[str, dict[str, Any]] = {  # type: ignore[no-redef]  # in place of those

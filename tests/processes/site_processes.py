@@ -102,7 +102,7 @@ class Site:
         package = Path(django_resilient_cache.__file__).parents[1]
         self.environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.processes.site",
+            "DJANGO_SETTINGS_MODULE": "tests.processes.process_settings",
             "PYTHONPATH": os.pathsep.join([str(package), str(Path(__file__).parents[2])]),
             "TMPDIR": str(directory),
             **environment,
@@ -134,7 +134,7 @@ class Site:
 
     def worker(self, **environment: str) -> Talker:
         """Start a worker, which has used nothing yet."""
-        return self._talker("tests.processes.worker", environment)
+        return self._talker("tests.processes.obedient_worker", environment)
 
     def workers(self, count: int) -> list[Talker]:
         """Start so many, and return when they report."""

@@ -17,13 +17,13 @@ from django_resilient_cache.management.table import table
 from django_resilient_cache.management.terminal import Page, page_of
 from django_resilient_cache.management.wording import columns
 from tests.command.conftest import Run
-from tests.command.kit import NOW, broken, fleet, order, view, worker, workers
+from tests.command.frozen_fleet import NOW, broken, fleet, order, view, worker, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django_resilient_cache.fleet.console.view import Fleet
-    from tests.command.kit import FakeControl
+    from tests.command.frozen_fleet import FakeControl
 
     Shown = Callable[..., FakeControl]
 

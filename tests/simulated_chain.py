@@ -110,14 +110,14 @@ class Abandoned:
                 callback()
 
 
-class StagedLimit:
+class SimulatedLimit:
     """Makes calls in place, unless something is to happen to them."""
 
-    strategy = "staged"
+    strategy = "simulated"
     refused: Callable[[], bool] = staticmethod(never)
 
-    def __init__(self, stage: Stage, alias: str) -> None:
-        self._stage = stage
+    def __init__(self, sim: SimulatedChain, alias: str) -> None:
+        self._sim = sim
         self._alias = alias
 
     def call(self, call: Any, budget: float | None, *, trial: bool) -> Any:
@@ -126,12 +126,12 @@ class StagedLimit:
         assert not breaker.is_rejecting, "called without a permit"
         assert budget is not None, "called without a limit"
         assert budget <= LIMIT, "called beyond its limit"
-        fault = self._stage.come(self._alias)
+        fault = self._sim.come(self._alias)
         if fault is not None:
             return self._troubled(fault, call)
-        self._stage.watch.makes(self._alias, call)
+        self._sim.watch.makes(self._alias, call)
         outcome = call.run(caches[self._alias])
-        self._stage.meanwhile(self._alias, "after")
+        self._sim.meanwhile(self._alias, "after")
         return outcome
 
     async def acall(self, call: Any, budget: float | None, *, trial: bool) -> Any:
@@ -140,10 +140,10 @@ class StagedLimit:
     def _troubled(self, fault: str, command: Command) -> Any:
         name = command.name
         if fault in ("lose", "answer late", "cancel after", "take some"):
-            self._stage.watch.makes(self._alias, command)
+            self._sim.watch.makes(self._alias, command)
         if fault in ("lose", "answer late", "cancel after"):
             command.run(self._behind())
-            self._stage.meanwhile(self._alias, "after")
+            self._sim.meanwhile(self._alias, "after")
         if fault in ("refuse", "lose"):
             raise ConnectionError(f"{name} failed on demand")
         if fault in ("cancel", "cancel after"):
@@ -154,12 +154,12 @@ class StagedLimit:
             self._alias,
             command,
             lambda: command.run(self._behind()),
-            at=self._stage.clock(),
+            at=self._sim.clock(),
         )
         if fault == "freeze" and name not in READS:
-            self._stage.frozen[self._alias].append(call)
+            self._sim.frozen[self._alias].append(call)
         elif fault in GIVING_UP and name not in READS:
-            self._stage.late.append(call)
+            self._sim.late.append(call)
         if fault in GIVING_UP:
             command.abandoned = call
         if fault == "interrupt":
@@ -184,22 +184,22 @@ class StagedLimit:
     def close(self) -> None: ...
 
 
-class StagedGuard(Guard):
-    """Tells the stage what a layer is asked, and how each call of a repair ended."""
+class SimulatedGuard(Guard):
+    """Tells the simulation what a layer is asked, and how each call of a repair ended."""
 
-    __slots__ = ("stage",)
-    stage: Stage
+    __slots__ = ("sim",)
+    sim: SimulatedChain
 
     async def aattempt(self, command: Command) -> Outcome:
-        self.stage.watch.asks(self.alias, command)
+        self.sim.watch.asks(self.alias, command)
         return await super().aattempt(command)
 
     def attempt(self, backend: Any, command: Command) -> Outcome:
-        if self.stage.repairing != self.alias:
-            self.stage.watch.asks(self.alias, command)
+        if self.sim.repairing != self.alias:
+            self.sim.watch.asks(self.alias, command)
             return super().attempt(backend, command)
         # What happens elsewhere meanwhile is not the repair's.
-        watch, self.stage.repairing = self.stage.watch, None
+        watch, self.sim.repairing = self.sim.watch, None
         began = watch.repairs(self.alias, command)
         outcome: Outcome
         try:
@@ -208,54 +208,54 @@ class StagedGuard(Guard):
             outcome = Outcome(Kind.FAILED, error=error)
             raise
         finally:
-            self.stage.repairing = self.alias
+            self.sim.repairing = self.alias
             watch.ends(self.alias, command, outcome, began)
         return outcome
 
 
-class StagedRepair(repair.Repair):
-    """Tells the stage when it is at work."""
+class SimulatedRepair(repair.Repair):
+    """Tells the simulation when it is at work."""
 
-    __slots__ = ("stage",)
-    stage: Stage
+    __slots__ = ("sim",)
+    sim: SimulatedChain
 
     def run(self, most: int = repair.BATCH) -> bool:
-        stage = self.stage
-        before, stage.repairing = stage.repairing, self._guard.alias
-        stage.watch.repair_begins()
+        sim = self.sim
+        before, sim.repairing = sim.repairing, self._guard.alias
+        sim.watch.repair_begins()
         try:
-            return super().run(min(most, stage.batch))
+            return super().run(min(most, sim.batch))
         finally:
-            stage.watch.repair_ends()
-            stage.repairing = before
+            sim.watch.repair_ends()
+            sim.repairing = before
 
 
-class StagedLayer(Layer):
-    """Tells the stage how each call of a chain ended."""
+class SimulatedLayer(Layer):
+    """Tells the simulation how each call of a chain ended."""
 
-    __slots__ = ("stage",)
-    stage: Stage
+    __slots__ = ("sim",)
+    sim: SimulatedChain
 
     @classmethod
-    def of(cls, stage: Stage, alias: str) -> StagedLayer:
+    def of(cls, sim: SimulatedChain, alias: str) -> SimulatedLayer:
         config = conf.layer_config(alias)
-        limit = DirectLimit(alias) if alias == "memory" else StagedLimit(stage, alias)
-        awaited = limit if isinstance(limit, StagedLimit) else None
-        telemetry = Telemetry(alias, stage.clock)
-        guard = StagedGuard(config, limit, telemetry, awaited=awaited, clock=stage.clock)
-        layer = cls(config, guard, telemetry, stage.clock)
-        layer._repair = StagedRepair(guard, layer._recorder, telemetry)
-        layer.stage = guard.stage = layer._repair.stage = stage
+        limit = DirectLimit(alias) if alias == "memory" else SimulatedLimit(sim, alias)
+        awaited = limit if isinstance(limit, SimulatedLimit) else None
+        telemetry = Telemetry(alias, sim.clock)
+        guard = SimulatedGuard(config, limit, telemetry, awaited=awaited, clock=sim.clock)
+        layer = cls(config, guard, telemetry, sim.clock)
+        layer._repair = SimulatedRepair(guard, layer._recorder, telemetry)
+        layer.sim = guard.sim = layer._repair.sim = sim
         layer.breaker._rng = lambda: 0.5
-        layer.missed_changes._capacity = stage.capacity
+        layer.missed_changes._capacity = sim.capacity
         return layer
 
     def execute(self, backend: Any, command: Command) -> Outcome:
         if self.guard.direct:
-            self.stage.come(self.alias)
-        watch, outer = self.stage.watch, self.stage.agent_calls
+            self.sim.come(self.alias)
+        watch, outer = self.sim.watch, self.sim.agent_calls
         began = watch.begins(self.alias, command)
-        self.stage.agent_calls = False
+        self.sim.agent_calls = False
         try:
             outcome = super().execute(backend, command)
         except Exception:
@@ -264,15 +264,15 @@ class StagedLayer(Layer):
             watch.ends(self.alias, command, Outcome(Kind.FAILED, error=error), began)
             raise
         finally:
-            self.stage.agent_calls = outer
-        self.stage.ends.append((self.alias, command, outcome))
+            self.sim.agent_calls = outer
+        self.sim.ends.append((self.alias, command, outcome))
         watch.ends(self.alias, command, outcome, began)
         if self.guard.direct:
-            self.stage.meanwhile(self.alias, "after")
+            self.sim.meanwhile(self.alias, "after")
         return outcome
 
     async def aexecute(self, command: Command) -> Outcome:
-        watch = self.stage.watch
+        watch = self.sim.watch
         began = watch.begins(self.alias, command)
         try:
             outcome = await super().aexecute(command)
@@ -281,13 +281,13 @@ class StagedLayer(Layer):
         except BaseException as error:  # noted, and raised on
             watch.ends(self.alias, command, Outcome(Kind.FAILED, error=error), began)
             raise
-        self.stage.ends.append((self.alias, command, outcome))
+        self.sim.ends.append((self.alias, command, outcome))
         watch.ends(self.alias, command, outcome, began)
         return outcome
 
     def miss(self, command: Command) -> None:
         super().miss(command)
-        self.stage.watch.misses(self.alias, command)
+        self.sim.watch.misses(self.alias, command)
 
 
 class Watch:
@@ -324,7 +324,7 @@ class Watch:
         call.land(made=made)
 
 
-class Stage:
+class SimulatedChain:
     """The chain `default`, its layers, and what happens to them.
 
     `timeout`: the TIMEOUT of the faulty layers; None: Django's default of 300 s, and no cap.
@@ -395,7 +395,7 @@ class Stage:
             }
         self._stack = ExitStack()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> SimulatedChain:
         time = SimpleNamespace(time=self.clock, monotonic=self.clock)
         enter = self._stack.enter_context
         enter(mock.patch.object(generations, "_STRIPES", 32))  # each clear() goes through them all
@@ -405,7 +405,7 @@ class Stage:
         for name in ("wake", "ensure_running", "send"):
             enter(mock.patch.object(background, name))
         for alias in self.layers:
-            registry._layers[alias] = StagedLayer.of(self, alias)
+            registry._layers[alias] = SimulatedLayer.of(self, alias)
         self.cache: Any = caches["default"]
         return self
 
@@ -516,7 +516,7 @@ class Stage:
 
 
 @contextmanager
-def staged(*layers: str, **settings: Any) -> Iterator[Stage]:
-    """A stage for one test."""
-    with Stage(*layers, **settings) as stage:
-        yield stage
+def simulated_chain(*layers: str, **settings: Any) -> Iterator[SimulatedChain]:
+    """A simulated chain for one test."""
+    with SimulatedChain(*layers, **settings) as sim:
+        yield sim

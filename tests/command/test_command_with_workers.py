@@ -33,7 +33,7 @@ class RealWorker:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.command.worker"],
+            [sys.executable, "-m", "tests.command.breaking_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -70,7 +70,7 @@ class Site:
         self._console: subprocess.Popen[str] | None = None
         self.environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.command.site",
+            "DJANGO_SETTINGS_MODULE": "tests.command.command_settings",
             "PYTHONPATH": os.pathsep.join(
                 [str(Path(django_resilient_cache.__file__).parents[1]), str(ROOT)]
             ),

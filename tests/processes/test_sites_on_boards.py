@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.processes import boards
-from tests.processes.running import Site, boards_in, live, state_in
+from tests.processes.site_processes import Site, boards_in, live, state_in
 from tests.services import wait_until
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.layer.telemetry import CHANGES
 from django_resilient_cache.testing import faults
 from tests.entries import MEMORY, chain, layer
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
