@@ -11,10 +11,11 @@ from importlib import import_module
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
+from django_resilient_cache.adapters.commands import GetWithTtl
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
+from tests.calls import FunctionCall
 from tests.services.replication import SERVICE, watched
 
 from .in_loop import called
@@ -106,19 +107,22 @@ def test_healthy(backend, servers):
     with limit_for(backend, servers.addresses) as limit:
         assert call(limit, put, "key", "value", budget=2.0) is True
         assert replicated(limit)
-        limit.call(lambda raw: raw.set_many(entries, timeout=60), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries, timeout=60)), 5.0, trial=False)
 
         assert services.wait_until(
-            lambda: limit.call(lambda raw: raw.get_many(entries), (), 5.0, trial=False) == entries
+            lambda: (
+                limit.call(FunctionCall(lambda raw: raw.get_many(entries)), 5.0, trial=False)
+                == entries
+            )
         )
         assert call(limit, budget=None) == "value"
 
 
 def test_lifetimes_come_with_hits(backend, servers):
     with limit_for(backend, servers.addresses) as limit:
-        limit.call(lambda raw: raw.set("key", "value", timeout=60), (), 2.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set("key", "value", timeout=60)), 2.0, trial=False)
         assert replicated(limit)
-        found = call(limit, get_with_ttl, "key", None, budget=2.0)
+        found = limit.call(GetWithTtl("key", None), 2.0, trial=False)
 
         assert found.value == "value"
         assert 50 < found.ttl <= 60
@@ -304,7 +308,7 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
                 if random.random() < 0.5:
                     found = call(limit, get, key, budget=budget)
                 else:
-                    found = call(limit, get_with_ttl, key, None, budget=budget).value
+                    found = limit.call(GetWithTtl(key, None), budget, trial=False).value
             except (TimedOut, errors.TimeoutError, errors.ConnectionError):
                 cut.append(key)
                 continue
@@ -323,9 +327,12 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
 
     with limit_for(backend, servers.addresses) as limit:
         entries = {key: f"value of {key}" for key in keys}
-        limit.call(lambda raw: raw.set_many(entries), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries)), 5.0, trial=False)
         assert services.wait_until(
-            lambda: limit.call(lambda raw: raw.get_many(keys), (), 5.0, trial=False) == entries
+            lambda: (
+                limit.call(FunctionCall(lambda raw: raw.get_many(keys)), 5.0, trial=False)
+                == entries
+            )
         )
     with limit_for(backend, servers.addresses, SOCKET_TIMEOUT=socket_timeout) as limit:
         threads = [threading.Thread(target=ask) for _ in range(5)]

@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django_resilient_cache.timeouts.sockets import connecting
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
+from tests.calls import FunctionCall
 
 from .sockets import (
     BACKENDS,
@@ -75,9 +76,11 @@ def test_large_values_pass_unchanged(backend, valkey):
 def test_many_keys_in_one_operation(backend, valkey):
     entries = {f"key{number}": number for number in range(500)}
     with limit_for(backend, valkey.url) as limit:
-        limit.call(lambda raw: raw.set_many(entries, timeout=60), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries, timeout=60)), 5.0, trial=False)
 
-        assert limit.call(lambda raw: raw.get_many(entries), (), 5.0, trial=False) == entries
+        assert (
+            limit.call(FunctionCall(lambda raw: raw.get_many(entries)), 5.0, trial=False) == entries
+        )
         assert call(limit, get, "key7", budget=2.0) == 7
 
 
@@ -229,7 +232,7 @@ def test_ten_retries_with_pauses_against_a_dead_server(backend, own_valkey):
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         for outcome, _ in outcomes:
             assert isinstance(outcome, Exception)
-            assert not isinstance(outcome, TimedOut) or outcome.given >= 0.9 * LIMIT
+            assert not isinstance(outcome, TimedOut) or outcome.server_seconds >= 0.9 * LIMIT
 
 
 def test_dropped_in_the_middle_of_a_call(backend, valkey):
@@ -294,7 +297,7 @@ def one_connection_in_use(limit):
             taken.set()
             free.wait(5.0)
 
-    holder = threading.Thread(target=lambda: limit.call(occupy, (), 5.0, trial=False))
+    holder = threading.Thread(target=lambda: limit.call(FunctionCall(occupy), 5.0, trial=False))
     holder.start()
     taken.wait(5.0)
     try:
@@ -334,7 +337,7 @@ def test_an_exhausted_blocking_pool_blames_nobody(backend, valkey):
             outcomes = [timed(call, limit) for _ in range(3)]
 
         assert all(isinstance(outcome, BulkheadFull) for outcome, _ in outcomes)
-        assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT
+        assert max(outcome.server_seconds for outcome, _ in outcomes) < 0.1 * LIMIT
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"
 
@@ -438,7 +441,7 @@ def test_a_starved_call_succeeds_or_blames_little(backend, valkey):
 
     cut = [outcome for outcome in outcomes if isinstance(outcome, TimedOut)]
     assert all(outcome == "value" for outcome in outcomes if outcome not in cut)
-    assert not [outcome.given for outcome in cut if outcome.given >= 0.9 * LIMIT]
+    assert not [outcome.server_seconds for outcome in cut if outcome.server_seconds >= 0.9 * LIMIT]
 
 
 def test_a_starved_process_can_connect(backend, valkey):
@@ -457,7 +460,7 @@ def test_a_frozen_server_is_blamed_by_a_starved_process(backend, own_valkey):
         with burning(2):
             outcomes = [timed(call, limit)[0] for _ in range(6)]
         # What is not cut is the client's own error: connecting was given up.
-        given = [getattr(outcome, "given", LIMIT) for outcome in outcomes]
+        given = [getattr(outcome, "server_seconds", LIMIT) for outcome in outcomes]
         return sum(given) > 0.5 * LIMIT * len(given)
 
     with limit_for(backend, own_valkey.url) as limit:
