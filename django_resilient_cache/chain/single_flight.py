@@ -43,11 +43,11 @@ _LONGEST_WAIT = 5.0
 class Flight:
     """One computation."""
 
-    __slots__ = ("_bells", "done", "outdated", "result", "until", "waiters")
+    __slots__ = ("_events", "done", "outdated", "result", "until", "waiters")
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self._bells: deque[ThreadsafeEvent] = deque()
+        self._events: deque[ThreadsafeEvent] = deque()
         self.waiters = 0
         self.result: bytes | None = None
         #: Whether the entry was changed since it began: the result is older than that.
@@ -58,19 +58,19 @@ class Flight:
     def end(self) -> None:
         """Let all go on that wait."""
         self.done.set()
-        while self._bells:
+        while self._events:
             with suppress(IndexError):
-                self._bells.popleft().ring()
+                self._events.popleft().set()
 
     async def ended(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether it ended."""
-        bell = ThreadsafeEvent()
-        self._bells.append(bell)
+        event = ThreadsafeEvent()
+        self._events.append(event)
         try:
-            return self.done.is_set() or await bell.wait(seconds)
+            return self.done.is_set() or await event.wait(seconds)
         finally:
-            with suppress(ValueError):  # rung, and so not there any more
-                self._bells.remove(bell)
+            with suppress(ValueError):  # set, and so not there any more
+                self._events.remove(event)
 
 
 class SingleFlight:

@@ -57,7 +57,7 @@ def install() -> Member:
     setting_changed.connect(setting, weak=False, dispatch_uid=uid)
     background.add_tick(member.tick)
     registry.background_from_first_use = True
-    atexit.register(_say_goodbye, member)  # after the agent's own, and so run before it
+    atexit.register(_say_goodbye, member)  # after the background thread's own, and so run before it
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=member.after_fork)
     register_checks()

@@ -33,7 +33,7 @@ class Registry:
         self._lock = threading.Lock()
         self._layers: dict[str, Layer] = {}
         self._on_reset: list[Callable[[], None]] = []
-        #: Whether the first use of a chain starts the agent, not only the first thing to do.
+        #: Whether the first use of a chain starts the thread, not only the first thing to do.
         self.background_from_first_use = False
 
     def layer(self, alias: str) -> Layer:
@@ -63,7 +63,7 @@ class Registry:
         self._on_reset.append(forget)
 
     def tend(self) -> float | None:
-        """Repair and try what needs it; the agent's tick, see `Layer.tend`."""
+        """Repair and try what needs it; the background thread's tick, see `Layer.tend`."""
         waits = [_tended(layer) for layer in list(self._layers.values())]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -73,7 +73,7 @@ class Registry:
         for layer in self._layers.values():
             layer.after_fork()
             if self.background_from_first_use:
-                layer.missed_changes.in_sync = False  # the first call then has the agent see to it
+                layer.missed_changes.in_sync = False  # the first call then starts the thread
 
 
 def make_layer(
@@ -133,7 +133,7 @@ def _tended(layer: Layer) -> float | None:
 registry = Registry()
 breakers = Breakers()
 background.add_tick(registry.tend)
-background.add_rest(connections.close_all)  # of the agent's thread only
+background.on_idle(connections.close_all)  # of the background thread only
 
 
 def _caches_changed(*, setting: str, **kwargs: object) -> None:

@@ -1,6 +1,6 @@
-"""This process as one of the workers: the agent's tick that polls the board, obeys and reports.
+"""This process as one of the workers: the background thread's tick that polls the board, obeys and reports.
 
-No cache call waits for anything in here.  The agent repairs too, so a board that does not answer
+No cache call waits for anything in here.  The background thread repairs too, so a board that does not answer
 costs it at most `ROUND_SECONDS`, and is then left alone for a while.
 """
 

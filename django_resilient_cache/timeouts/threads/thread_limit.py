@@ -66,17 +66,17 @@ class ThreadLimit:
         """As `call`, while the event loop goes on."""
         began = self._clock()
         job = ThreadCall(call)
-        bell = ThreadsafeEvent()
-        job.notify = bell.ring
+        event = ThreadsafeEvent()
+        job.notify = event.set
         worker = await self._aworker(budget, began, wait=not trial)
         asked = began
         try:
             asked = self._clock()
             worker.run(job)
             left = None if budget is None else began + budget - self._clock()
-            given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
+            given_up = not await event.wait(left) and job.claim.acquire(blocking=False)
             if not given_up:
-                await bell.wait(None)  # it came first after all: it is on its way
+                await event.wait(None)  # it came first after all: it is on its way
         except BaseException:  # cancelled, say
             self._let_go(job, worker)
             raise
