@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from django.core.cache import BaseCache
 
-from django_resilient_cache.adapters.commands import Command, Count
+from django_resilient_cache.adapters.commands import Command
 from django_resilient_cache.adapters.outcome import Outcome
 
 T = TypeVar("T")
@@ -36,13 +36,3 @@ class FunctionCommand(Command):
 
     def run(self, backend: BaseCache) -> Outcome:
         return self.function(backend)
-
-
-class FunctionCount(FunctionCommand, Count):
-    """The same, as a count."""
-
-    name = "incr"
-
-    def __init__(self, function: Callable[..., Outcome]) -> None:
-        FunctionCommand.__init__(self, function)
-        Count.__init__(self, "k", 1, 1)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import threading
 import time
 from collections import deque
@@ -52,8 +51,8 @@ _AWAY = (State.OPEN, State.HALF_OPEN)
 #: Looking up a member costs as much as the rest of a comparison.
 _OPEN = State.OPEN
 
-#: The permits held by the `with` blocks around the current code, innermost first.
-_held: ContextVar[tuple[Any, ...] | None] = ContextVar("resilient_cache_held", default=None)
+#: The permits of the `with` blocks around the current code, the innermost last.
+_entered: ContextVar[tuple[Permit, ...]] = ContextVar("resilient_cache_entered", default=())
 
 
 class CircuitBreaker:
@@ -65,6 +64,10 @@ class CircuitBreaker:
     `clock` is monotonic and in seconds.  `on_change` is called with each `Transition` in order,
     outside the lock.  `successes`, for an owner that counts them itself, returns the running
     count of successful calls.
+
+    `with` blocks belong to the context (thread, task) that enters them, and the last one entered
+    is left first.  Where blocks end in another order, as in generators that run by turns, use
+    `acquire` and give each permit back.
 
     Raises CircuitOpenError from `call`, `acquire` and `with` when the call is rejected.
     """
@@ -176,8 +179,7 @@ class CircuitBreaker:
         return result
 
     def __enter__(self) -> CircuitBreaker:
-        frame = sys._getframe(1)
-        _held.set((self, self.acquire(), id(frame), _held.get()))
+        _entered.set((*_entered.get(), self.acquire()))
         return self
 
     def __exit__(
@@ -186,8 +188,7 @@ class CircuitBreaker:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        frame = sys._getframe(1)
-        permit = self._take_held(id(frame))
+        permit = self._innermost_permit()
         if exc is None:
             permit.success()
         elif isinstance(exc, Exception):
@@ -391,33 +392,18 @@ class CircuitBreaker:
             finally:
                 delivering.release()
 
-    def _take_held(self, frame: int) -> Permit:
-        """Take the permit of the `with` block that ends in `frame` off the stack.
-
-        The frame tells apart generators that run by turns in one context and leave their
-        blocks in any order.  An ExitStack enters and leaves in other frames: the innermost.
-        """
-        stack = _held.get()
-        if stack is not None and stack[0] is self and stack[2] == frame:
-            _held.set(stack[3])
-            return cast("Permit", stack[1])
-        entries = []
-        while stack is not None:
-            entries.append(stack[:3])
-            stack = stack[3]
-        mine = [entry for entry in entries if entry[0] is self]
-        if not mine:
-            raise RuntimeError(
-                f"left `with {self!r}` in another context than it was entered in; "
-                "use acquire() and give the permit back instead"
-            )
-        taken = next((entry for entry in mine if entry[2] == frame), mine[0])
-        entries.remove(taken)
-        rest: tuple[Any, ...] | None = None
-        for entry in reversed(entries):
-            rest = (*entry, rest)
-        _held.set(rest)
-        return cast("Permit", taken[1])
+    def _innermost_permit(self) -> Permit:
+        """Take the permit of the innermost `with` block of this breaker off the context's stack."""
+        stack = _entered.get()
+        for index in reversed(range(len(stack))):
+            permit = stack[index]
+            if permit._breaker is self:
+                _entered.set(stack[:index] + stack[index + 1 :])
+                return permit
+        raise RuntimeError(
+            f"left `with {self!r}` in another context than it was entered in; "
+            "use acquire() and give the permit back instead"
+        )
 
     def _reset_after_fork(self) -> None:
         self._lock = threading.RLock()
