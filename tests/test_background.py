@@ -477,6 +477,26 @@ def test_a_fork_in_the_middle_of_a_repair_leaves_both_processes_able_to_end_it()
     assert done.stdout == "both\n"
 
 
+@needs_fork
+def test_the_first_call_of_a_forked_process_starts_its_thread():
+    """What its parent left to be done is found there, whether or not there is anything."""
+    done = run(
+        "cache.set('key', 1)\n"
+        "assert cache.get('key') == 1\n"
+        "child = os.fork()\n"
+        "assert not background_threads()\n"
+        "assert cache.get('key') == 1\n"
+        "assert len(background_threads()) == (not child)\n"
+        "deadline = time.monotonic() + 10\n"
+        "while not layer('memory').missed_changes.in_sync and time.monotonic() < deadline:\n"
+        "    time.sleep(0.001)\n"
+        "assert layer('memory').missed_changes.in_sync\n"
+        "if child:\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # Processes whose threads do not run, as under uWSGI without --enable-threads
 
 #: Keeps every other thread from running, as a server does that is not told of threads: it waits

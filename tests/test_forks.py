@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import django_resilient_cache
 from django_resilient_cache.concurrency import forks
 
 if TYPE_CHECKING:
@@ -38,6 +40,12 @@ class Broken(Owner):
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No owners but the test's: this process is no child."""
     monkeypatch.setattr(forks, "_resets", weakref.WeakKeyDictionary())
+
+
+def test_nothing_else_in_the_package_asks_python_to_be_told_of_forks():
+    files = Path(django_resilient_cache.__file__).parent.rglob("*.py")
+    asking = [file.name for file in files if "register_at_fork" in file.read_text("utf-8")]
+    assert asking == ["forks.py"]
 
 
 def test_owners_are_reset_in_the_order_of_registration():

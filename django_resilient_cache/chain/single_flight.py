@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 
@@ -77,7 +78,8 @@ class SingleFlight:
     """The computations under way in this process."""
 
     def __init__(self) -> None:
-        self.after_fork()
+        self.reset()
+        forks.reset_in_child(self.reset)
 
     def run(self, key: Key, compute: Callable[[Flight], T], left: Callable[[], float | None]) -> T:
         """Return what `compute` returns, here or in another thread that computes it already.
@@ -143,8 +145,8 @@ class SingleFlight:
                     flight.outdated = True
                     del self.under_way[about]
 
-    def after_fork(self) -> None:
-        """Begin anew: the leaders stayed with the parent."""
+    def reset(self) -> None:
+        """Forget what is under way: in a forked child, the leaders are the parent's."""
         # Re-entrant: a signal's handler may use the cache while this very thread holds the lock.
         self._lock = threading.RLock()
         #: Computations by what they are about.

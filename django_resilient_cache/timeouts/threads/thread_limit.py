@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import note
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.bulkhead import WaitQueue
@@ -37,7 +38,8 @@ class ThreadLimit:
         self._max = max_concurrency
         self._clock = clock
         self.refused: Callable[[], bool] = never
-        self.after_fork()
+        self._begin()
+        forks.reset_in_child(self._begin)
 
     def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """Make the call on a thread; see `TimeLimit.call`."""
@@ -109,8 +111,8 @@ class ThreadLimit:
             with self._freed:
                 self._freed.notify_all()
 
-    def after_fork(self) -> None:
-        """Begin anew: the threads stayed with the parent."""
+    def _begin(self) -> None:
+        """Begin without threads: after a fork they are the parent's."""
         self._idle: deque[Worker] = deque()
         self._freed = threading.Condition()
         self._started = 0
