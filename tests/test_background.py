@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from django_resilient_cache.concurrency.background import (
 from django_resilient_cache.concurrency.background import background as own_background
 from tests import services
 from tests.clock import Clock
+from tests.forked import in_child, needs_fork, with_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,25 +252,9 @@ def test_after_the_end_nothing_is_started(background):
 
 # Processes
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-
-
-def in_child(check: Callable[[], bool]) -> int:
-    """Run `check` in a forked child: 0 if it holds."""
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(10)
-        status = 1
-        try:
-            status = 0 if check() else 2
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@with_threads
 def test_a_forked_process_begins_with_no_thread_and_no_tasks():
     real = own_background
     real.send(lambda: None)
@@ -282,7 +266,7 @@ def test_a_forked_process_begins_with_no_thread_and_no_tasks():
 
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@with_threads
 def test_a_forked_process_starts_its_own_when_it_has_something_to_do():
     real = own_background
     real.wake()

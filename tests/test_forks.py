@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import os
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import django_resilient_cache
 from django_resilient_cache.concurrency import forks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.forked import in_child, needs_fork, with_threads
 
 
 class Owner:
@@ -89,36 +86,12 @@ def test_an_owner_made_by_a_reset_is_registered_for_the_next_fork():
     assert maker.name == "maker"
 
 
-def in_child_of(fork: Callable[[], int], check: Callable[[], bool]) -> int:
-    """Run `check` in a child that `fork` makes: 0 if it holds."""
-    pid = fork()
-    if pid == 0:
-        status = 1
-        try:
-            status = 0 if check() else 2
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def c_library() -> Any:
-    import ctypes
-
-    return ctypes.CDLL(None)
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-multi_threaded = pytest.mark.filterwarnings(
-    "ignore:.*multi-threaded, use of fork:DeprecationWarning"
-)
-
-
 @needs_fork
-@multi_threaded
+@with_threads
 def test_a_child_is_reset_by_the_fork_itself():
     done: list[str] = []
     owner = Owner("owner", done)
-    assert in_child_of(os.fork, lambda: done == [owner.name] and not forks.is_child()) == 0
+    assert in_child(lambda: done == [owner.name] and not forks.is_child()) == 0
     assert done == []
 
 
@@ -133,4 +106,4 @@ def test_a_child_that_python_was_not_told_of_can_tell():
         return noticed and done == [owner.name] and not forks.is_child()
 
     assert not forks.is_child()
-    assert in_child_of(c_library().fork, check) == 0
+    assert in_child(check, ctypes.CDLL(None).fork) == 0
