@@ -179,8 +179,6 @@ class SimulatedLimit:
 
     def reject_waiting(self) -> None: ...
 
-    def after_fork(self) -> None: ...
-
     def close(self) -> None: ...
 
 
@@ -414,7 +412,7 @@ class SimulatedChain:
             if isinstance(cache, locmem.LocMemCache):
                 cache.clear()
         self._stack.close()
-        process.generations.after_fork()
+        process.generations.reset()
 
     def layer(self, alias: str) -> Layer:
         return registry.layer(alias)

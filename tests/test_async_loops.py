@@ -90,7 +90,7 @@ def threads() -> set[threading.Thread]:
         thread
         for thread in threading.enumerate()
         if thread.name.startswith(("resilient-cache-", "asyncio_", "ThreadPoolExecutor"))
-        and thread.name != "resilient-cache-agent"
+        and thread.name != "resilient-cache-background"
     }
 
 

@@ -226,16 +226,16 @@ def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
 
 
 def test_a_result_that_comes_as_the_time_is_up_is_taken(limit, monkeypatch):
-    """By a thread that has claimed the call and rings just then."""
+    """By a thread that has claimed the call and sets the event just then."""
     waits = ThreadsafeEvent.wait
 
-    async def wait(bell, seconds):
+    async def wait(event, seconds):
         if seconds is not None:
-            wait_until(lambda: bell.rung)
-            bell.rung = False
+            wait_until(event.is_set)
+            event._is_set = False
             return False
-        bell.ring()
-        return await waits(bell, None)
+        event.set()
+        return await waits(event, None)
 
     monkeypatch.setattr(ThreadsafeEvent, "wait", wait)
     assert run(acall(limit, answer)) == "answer"
