@@ -205,7 +205,7 @@ def test_packets_lost_while_connecting_cost_no_more_than_the_limit(
                     # Until the trials have found it again.
                     namespace.mend()
                     wait_for("layer", State.CLOSED, 20)
-                assert registry.layer("layer").strategy == kind.strategy
+                assert registry.layer("layer").guard.strategy == kind.strategy
             return too_slow(before)
 
         attempts(broken_rule)
@@ -284,7 +284,7 @@ def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(
     }
     cache = caches["default"]
     cache.set("key", "first", timeout=None)
-    assert registry.layer("redis").strategy == "sockets"
+    assert registry.layer("redis").guard.strategy == "sockets"
     # What a plain close leaves behind: the kernel goes on sending.  The test could not fail else.
     careless = socket.create_connection((namespace.address, 6379))
 

@@ -21,6 +21,7 @@ from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
 from tests.entries import DJANGO_REDIS, PYMEMCACHE
+from tests.function_call import FunctionCall
 
 from . import memcached, sockets
 from .in_loop import MOST_LAG, exit_code_of, needs_greenlet, watched, watching
@@ -60,7 +61,7 @@ def server(client, request):
 
 
 def acall(limit, operation=get, *args, budget=2.0):
-    return limit.acall(operation, args or ("key",), budget, trial=False)
+    return limit.acall(FunctionCall(operation, *(args or ("key",))), budget, trial=False)
 
 
 async def timed(awaitable):
@@ -126,14 +127,14 @@ def test_a_trial_waits_for_no_place_and_no_call_is_made_without_time(valkey):
         for _ in range(16):
             assert await limit._room.enter(0.0)
         with pytest.raises(BulkheadFull):
-            await asyncio.wait_for(limit.acall(get, ("key",), 60.0, trial=True), 5.0)
-        late = asyncio.create_task(limit.acall(get, ("key",), 0.02, trial=False))
+            await asyncio.wait_for(limit.acall(FunctionCall(get, "key"), 60.0, trial=True), 5.0)
+        late = asyncio.create_task(limit.acall(FunctionCall(get, "key"), 0.02, trial=False))
         await asyncio.sleep(0)
         limit._room.leave()
         time.sleep(0.03)  # noqa: ASYNC251 - the loop is late
         with pytest.raises(BulkheadFull):
             await late
-        assert await limit.acall(get, ("key",), 5.0, trial=True) is None
+        assert await limit.acall(FunctionCall(get, "key"), 5.0, trial=True) is None
         assert await limit._room.enter(0.0)
         assert not await limit._room.enter(0.0)
 
@@ -223,11 +224,13 @@ def test_tasks_in_two_loops_and_threads_at_once(client, server):
     def thread(limit):
         while not stop.is_set():
             key = f"key{random.randrange(20)}"
-            check(key, limit.call(get, (key,), 10.0, trial=False))
+            check(key, limit.call(FunctionCall(get, key), 10.0, trial=False))
 
     with limit_at(client, server.address) as limit:
         for number in range(20):
-            limit.call(put, (f"key{number}", f"value of key{number}"), 10.0, trial=False)
+            limit.call(
+                FunctionCall(put, f"key{number}", f"value of key{number}"), 10.0, trial=False
+            )
         threads = [threading.Thread(target=lambda: asyncio.run(tasks(limit))) for _ in range(2)]
         threads += [threading.Thread(target=thread, args=(limit,)) for _ in range(2)]
         for each in threads:

@@ -19,6 +19,7 @@ from django_resilient_cache.timeouts.strategy import make_limit, strange_client
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from tests import services
 from tests.entries import DATABASE, MEMORY, PYLIBMC, PYMEMCACHE, OwnMemcachedLibrary, chain
+from tests.function_call import FunctionCall
 
 from .memcached import CLIENTS, at, configured, needs_pylibmc, needs_pymemcache
 
@@ -352,8 +353,8 @@ def test_without_a_limit_it_is_an_instance_of_our_own_too(backend, own_memcached
     with without_limit(backend, own_memcached.location):
         limit = make_limit(conf.layer_config("layer"))
         assert isinstance(limit, OwnDirectLimit)
-        limit.call(lambda raw: raw.set("key", 1), (), None, trial=False)
-        raws = [limit.call(lambda raw: raw, (), None, trial=False) for _ in range(2)]
+        limit.call(FunctionCall(lambda raw: raw.set("key", 1)), None, trial=False)
+        raws = [limit.call(FunctionCall(lambda raw: raw), None, trial=False) for _ in range(2)]
         assert raws[0] is raws[1]
         assert raws[0] is not caches["layer"]
         own_memcached.kill()
@@ -374,7 +375,7 @@ def test_a_forked_child_leaves_its_parents_connection_alone(backend, make, memca
         limit = make("default")
 
         def call(operation):
-            return limit.call(operation, (), None, trial=False)
+            return limit.call(FunctionCall(operation), None, trial=False)
 
         call(lambda raw: raw.set("key", "value"))
         child = os.fork()

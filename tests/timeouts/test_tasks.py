@@ -9,13 +9,18 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache import conf
-from django_resilient_cache.timeouts.from_event_loop import OrmThread, SocketsOnThreads, _Call
+from django_resilient_cache.timeouts.from_event_loop import (
+    OrmThread,
+    SocketsOnThreads,
+    _CallInThread,
+)
 from django_resilient_cache.timeouts.sockets import greenlets
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests.entries import DATABASE, DUMMY, FAULTY, FILE, MEMORY, PYMEMCACHE, REDIS, chain
+from tests.function_call import FunctionCall
 
 
 class InPlace:
@@ -24,8 +29,8 @@ class InPlace:
     def __init__(self) -> None:
         self.closed = self.forked = self.turned_away = 0
 
-    async def acall(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
-        return operation(None, *args)
+    async def acall(self, call: Any, budget: float | None, *, trial: bool) -> Any:
+        return call.run(None)
 
     def reject_waiting(self) -> None:
         self.turned_away += 1
@@ -40,8 +45,8 @@ class InPlace:
 class Noting:
     """A sockets limit that says what it was given."""
 
-    def call(self, operation: Any, args: Any, budget: float | None, *, trial: bool) -> Any:
-        return operation, args, budget, trial
+    def call(self, call: Any, budget: float | None, *, trial: bool) -> Any:
+        return call, budget, trial
 
 
 def on_threads() -> tuple[SocketsOnThreads, InPlace]:
@@ -52,18 +57,19 @@ def on_threads() -> tuple[SocketsOnThreads, InPlace]:
 
 def test_the_sockets_limit_gets_what_is_left_of_the_budget() -> None:
     awaited, _ = on_threads()
-    given: Any = asyncio.run(awaited.acall(print, ("key",), 5.0, trial=True))
-    assert (given[0], given[1], given[3]) == (print, ("key",), True)
-    assert 4.0 < given[2] <= 5.0
-    given = asyncio.run(awaited.acall(print, (), None, trial=False))
-    assert given == (print, (), None, False)
+    call = FunctionCall(print, "key")
+    given: Any = asyncio.run(awaited.acall(call, 5.0, trial=True))
+    assert (given[0], given[2]) == (call, True)
+    assert 4.0 < given[1] <= 5.0
+    given = asyncio.run(awaited.acall(call, None, trial=False))
+    assert given == (call, None, False)
 
 
 def test_it_is_not_called_when_nothing_is_left() -> None:
     awaited, _ = on_threads()
     with pytest.raises(TimedOut) as caught:
-        asyncio.run(awaited.acall(print, (), 0.0, trial=False))
-    assert caught.value.given == 0.0
+        asyncio.run(awaited.acall(FunctionCall(print), 0.0, trial=False))
+    assert caught.value.server_seconds == 0.0
 
 
 def test_the_threads_go_with_it() -> None:
@@ -76,10 +82,11 @@ def test_the_threads_go_with_it() -> None:
 
 def test_a_call_is_made_once_or_not_at_all() -> None:
     made: list[Any] = []
-    call = _Call(made.append, (1,))
+    backend: Any = None
+    call = _CallInThread(FunctionCall(lambda _: made.append(1)), backend)
     assert call.prevented()
     call()
-    other = _Call(made.append, (2,))
+    other = _CallInThread(FunctionCall(lambda _: made.append(2)), backend)
     told: list[str] = []
     other.when_ended(lambda: told.append("before"))
     other()

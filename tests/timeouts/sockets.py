@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
+from tests.function_call import FunctionCall
 
 from .in_loop import MOST_LAG, InALoop, called
 
@@ -73,7 +74,7 @@ def put(raw, key, value):
 
 
 def call(limit, operation=get, *args, budget=LIMIT):
-    return limit.call(operation, args or ("key",), budget, trial=False)
+    return limit.call(FunctionCall(operation, *(args or ("key",))), budget, trial=False)
 
 
 def timed(function, *args, **kwargs):
@@ -93,8 +94,12 @@ def assert_cut(limit, operation=get, *args, given=0.9, tries=4, budget=LIMIT):
         outcome, seconds = timed(call, limit, operation, *args, budget=budget)
         assert isinstance(outcome, TimedOut), outcome
         lag = limit.lag if isinstance(limit, InALoop) else 0.0
-        seen.append((seconds, outcome.given, lag))
-        if seconds <= budget + GRACE and outcome.given >= given * budget and lag < MOST_LAG:
+        seen.append((seconds, outcome.server_seconds, lag))
+        if (
+            seconds <= budget + GRACE
+            and outcome.server_seconds >= given * budget
+            and lag < MOST_LAG
+        ):
             return
     pytest.fail(f"(seconds, given, lag of the loop): {seen}")
 

@@ -24,6 +24,7 @@ from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.apart import apart
+from tests.function_call import FunctionCall
 
 from .sockets import (
     BACKENDS,
@@ -204,7 +205,7 @@ def _client_id(limit):
         client = raw._cache.get_client() if hasattr(raw, "_cache") else raw.client.get_client()
         return client.client_id()
 
-    return limit.call(ask, (), 2.0, trial=False)
+    return limit.call(FunctionCall(ask), 2.0, trial=False)
 
 
 @every_backend
@@ -283,17 +284,18 @@ def _script(body):
             "BACKEND": "django_redis.cache.RedisCache", "LOCATION": sys.argv[1]}})
         import django
         django.setup()
-        from django_resilient_cache.timeouts.time_limit import Expired
+        from django_resilient_cache.timeouts.time_limit import TimedOut
         from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+        from tests.function_call import FunctionCall
         limit = SocketsLimit("default")
         def get(key, budget=0.1):
-            return limit.call(lambda raw: raw.get(key), (), budget, trial=False)
+            return limit.call(FunctionCall(lambda raw: raw.get(key)), budget, trial=False)
         def cut():
             start = time.monotonic()
             try:
                 return get("key")
-            except Expired as error:
-                return error.given
+            except TimedOut as error:
+                return error.server_seconds
     """) + textwrap.dedent(body)
 
 
@@ -313,7 +315,7 @@ def test_a_process_ends_at_once_with_an_attempt_under_way():
         process = _run(
             """
             print(cut())
-            limit.call(lambda raw: None, (), 0.1, trial=False)
+            limit.call(FunctionCall(lambda raw: None), 0.1, trial=False)
             print(time.monotonic(), flush=True)
             """,
             server.url,
@@ -329,7 +331,7 @@ def test_a_process_ends_at_once_with_an_attempt_under_way():
 def test_greenlets_wait_side_by_side(own_valkey):
     body = """
         import gevent, os, signal
-        assert limit.call(lambda raw: raw.set("key", "value"), (), 2.0, trial=False)
+        assert limit.call(FunctionCall(lambda raw: raw.set("key", "value")), 2.0, trial=False)
         assert get("key", 1.0) == "value"
         os.kill(int(sys.argv[2]), signal.SIGSTOP)
         took = []

@@ -55,15 +55,15 @@ class InALoop:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._limit, name)
 
-    def call(self, operation, args, budget, *, trial):
+    def call(self, call, budget, *, trial):
         context = contextvars.copy_context()
         with asyncio.Runner() as runner:
-            return runner.run(self._call(operation, args, budget, trial), context=context)
+            return runner.run(self._call(call, budget, trial), context=context)
 
-    async def _call(self, operation, args, budget, trial):
+    async def _call(self, call, budget, trial):
         with watching() as beats:
             try:
-                return await self._limit.acall(operation, args, budget, trial=trial)
+                return await self._limit.acall(call, budget, trial=trial)
             finally:
                 self.lag = beats.longest()
 

@@ -15,6 +15,7 @@ from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
+from tests.function_call import FunctionCall
 from tests.replication import SERVICE, watched
 
 from .in_loop import called
@@ -106,17 +107,20 @@ def test_healthy(backend, servers):
     with limit_for(backend, servers.addresses) as limit:
         assert call(limit, put, "key", "value", budget=2.0) is True
         assert replicated(limit)
-        limit.call(lambda raw: raw.set_many(entries, timeout=60), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries, timeout=60)), 5.0, trial=False)
 
         assert services.wait_until(
-            lambda: limit.call(lambda raw: raw.get_many(entries), (), 5.0, trial=False) == entries
+            lambda: (
+                limit.call(FunctionCall(lambda raw: raw.get_many(entries)), 5.0, trial=False)
+                == entries
+            )
         )
         assert call(limit, budget=None) == "value"
 
 
 def test_lifetimes_come_with_hits(backend, servers):
     with limit_for(backend, servers.addresses) as limit:
-        limit.call(lambda raw: raw.set("key", "value", timeout=60), (), 2.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set("key", "value", timeout=60)), 2.0, trial=False)
         assert replicated(limit)
         found = call(limit, get_with_ttl, "key", None, budget=2.0)
 
@@ -320,9 +324,12 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
 
     with limit_for(backend, servers.addresses) as limit:
         entries = {key: f"value of {key}" for key in keys}
-        limit.call(lambda raw: raw.set_many(entries), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries)), 5.0, trial=False)
         assert services.wait_until(
-            lambda: limit.call(lambda raw: raw.get_many(keys), (), 5.0, trial=False) == entries
+            lambda: (
+                limit.call(FunctionCall(lambda raw: raw.get_many(keys)), 5.0, trial=False)
+                == entries
+            )
         )
     with limit_for(backend, servers.addresses, SOCKET_TIMEOUT=socket_timeout) as limit:
         threads = [threading.Thread(target=ask) for _ in range(5)]

@@ -14,8 +14,9 @@ from django.test import override_settings
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.threads import worker as workers
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, _left, abandoned_by
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests.entries import MEMORY
+from tests.function_call import FunctionCall
 from tests.services import wait_until
 
 from .in_loop import watching
@@ -72,7 +73,7 @@ def limit(hang: Hang) -> Iterator[ThreadLimit]:
 
 
 async def acall(limit, operation, *args, budget: float | None = LONG, trial: bool = False) -> Any:
-    return await limit.acall(operation, args, budget, trial=trial)
+    return await limit.acall(FunctionCall(operation, *args), budget, trial=trial)
 
 
 def run(coroutine):
@@ -92,10 +93,10 @@ def answer(raw, value="answer"):
     return value
 
 
-async def begun(limit, hang, count=1, **kwargs):
+async def begun(limit, hang, count=1):
     """So many tasks whose calls are under way."""
     before = hang.started
-    tasks = [asyncio.create_task(acall(limit, hang, **kwargs)) for _ in range(count)]
+    tasks = [asyncio.create_task(acall(limit, hang)) for _ in range(count)]
     await until(lambda: hang.started == before + count)
     return tasks
 
@@ -140,7 +141,7 @@ def test_a_call_that_hangs_is_given_up_in_time(limit, hang):
         start = time.monotonic()
         with pytest.raises(TimedOut) as caught:
             await acall(limit, hang, budget=SHORT)
-        return time.monotonic() - start, caught.value.given
+        return time.monotonic() - start, caught.value.server_seconds
 
     seconds, given = min(run(main()) for _ in range(3))
     assert SHORT <= seconds < SHORT + 0.05
@@ -149,14 +150,15 @@ def test_a_call_that_hangs_is_given_up_in_time(limit, hang):
 
 def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
     async def main():
-        outcomes = await ended(*(acall(limit, hang, budget=SHORT) for _ in range(3)))
+        calls = [FunctionCall(hang) for _ in range(3)]
+        outcomes = await ended(*(limit.acall(each, SHORT, trial=False) for each in calls))
         assert {type(each) for each in outcomes} == {TimedOut}
         told = []
-        for each in outcomes:
+        for each in calls:
             each.abandoned.when_ended(lambda: told.append(1))
         with pytest.raises(BulkheadFull) as none:
             await acall(limit, answer, budget=SHORT)
-        assert none.value.given <= SHORT
+        assert none.value.server_seconds <= SHORT
         assert limit._hung() == 0
         assert not told
         hang.release()
@@ -169,61 +171,53 @@ def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
 
 def test_a_cancelled_call_goes_on_and_can_be_told_of(limit, hang):
     async def main():
-        (task,) = await begun(limit, hang)
+        call = FunctionCall(hang)
+        task = asyncio.create_task(limit.acall(call, LONG, trial=False))
+        await until(lambda: hang.started)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError) as caught:
+        with pytest.raises(asyncio.CancelledError):
             await task
-        call = abandoned_by(caught.value)
-        assert call is not None
+        assert call.abandoned is not None
         told = threading.Event()
-        call.when_ended(told.set)
+        call.abandoned.when_ended(told.set)
         assert not told.is_set()
         hang.release()
         await until(told.is_set)
         late = threading.Event()
-        call.when_ended(late.set)
+        call.abandoned.when_ended(late.set)
         assert late.is_set()
 
     run(main())
 
 
 def test_a_task_that_is_closed_leaves_its_call_as_well(limit, hang):
-    """Each of the coroutines that await one another gets an exception of its own."""
-    args, others = ("args",), ("others",)
-    seen = []
-
-    async def call():
-        try:
-            await limit.acall(lambda raw, *_: hang(raw), args, LONG, trial=False)
-        except BaseException as error:  # noted, and raised on
-            seen.append((abandoned_by(error, args), abandoned_by(error, others)))
-            raise
-
     async def main():
-        coroutine = call()
+        call = FunctionCall(hang)
+        coroutine = limit.acall(call, LONG, trial=False)
         coroutine.send(None)
         await until(lambda: hang.started)
         coroutine.close()
+        assert call.abandoned is not None
+        told = threading.Event()
+        call.abandoned.when_ended(told.set)
         hang.release()
-        await until(lambda: not _left)
+        await until(told.is_set)
 
     run(main())
-    ((left, other),) = seen
-    assert left is not None
-    assert other is None
 
 
 def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
     """The result is dropped, the thread is free."""
 
     async def main():
-        task = asyncio.create_task(acall(limit, answer))
+        call = FunctionCall(answer)
+        task = asyncio.create_task(limit.acall(call, LONG, trial=False))
         await asyncio.sleep(0)
         wait_until(lambda: bool(limit._idle))  # it has ended, and the task does not know yet
         task.cancel()
         (error,) = await ended(task)
         assert isinstance(error, asyncio.CancelledError)
-        assert abandoned_by(error) is None
+        assert call.abandoned is None
         return await acall(limit, answer, "next")
 
     assert run(main()) == "next"
@@ -264,7 +258,7 @@ def test_tasks_and_threads_queue_for_the_same_places(limit, hang):
     results = []
 
     def thread(number):
-        results.append(limit.call(answer, (number,), LONG, trial=False))
+        results.append(limit.call(FunctionCall(answer, number), LONG, trial=False))
 
     async def main():
         tasks = await begun(limit, hang, 3)
@@ -288,13 +282,14 @@ def test_tasks_and_threads_queue_for_the_same_places(limit, hang):
 def test_waiting_for_a_place_is_cancelled_at_once(limit, hang):
     async def main():
         tasks = await begun(limit, hang, 3)
-        waiting = [asyncio.create_task(acall(limit, hang)) for _ in range(5)]
+        calls = [FunctionCall(hang) for _ in range(5)]
+        waiting = [asyncio.create_task(limit.acall(each, LONG, trial=False)) for each in calls]
         await asyncio.sleep(0.01)
         for task in waiting[:4]:
             task.cancel()
         outcomes = await ended(*waiting[:4])
         assert {type(each) for each in outcomes} == {asyncio.CancelledError}
-        assert [abandoned_by(each) for each in outcomes] == [None] * 4
+        assert [each.abandoned for each in calls] == [None] * 5
         hang.release()
         assert await ended(*tasks, waiting[4]) == ["late"] * 4
 
@@ -331,7 +326,7 @@ def test_a_limit_that_is_closed_meanwhile_has_places_for_those_who_wait(limit, h
     results = []
 
     def thread():
-        results.append(limit.call(answer, (), LONG, trial=False))
+        results.append(limit.call(FunctionCall(answer), LONG, trial=False))
 
     async def main():
         tasks = await begun(limit, hang, 3)

@@ -17,7 +17,7 @@ pytest.importorskip("greenlet")
 
 from django_resilient_cache.timeouts.sockets import greenlets
 from django_resilient_cache.timeouts.sockets.greenlets import in_loop
-from tests.limits.event_loops import a_loop, begun, run
+from tests.timeouts.event_loops import a_loop, begun, run
 
 variable = ContextVar("variable", default="unset")
 
@@ -389,11 +389,11 @@ def test_without_greenlet_the_rest_is_there():
     assert greenlets.AVAILABLE
     code = (
         "import sys; sys.modules['greenlet'] = None\n"
-        "from django_resilient_cache.timeouts.time_limit import loops\n"
-        "from django_resilient_cache.timeouts.bulkhead import Room\n"
+        "from django_resilient_cache.timeouts.sockets import greenlets\n"
+        "from django_resilient_cache.timeouts.bulkhead import Bulkhead\n"
         "import asyncio\n"
         "assert not greenlets.AVAILABLE\n"
-        "assert asyncio.run(Room(1).enter(0.0))\n"
+        "assert asyncio.run(Bulkhead(1).enter(0.0))\n"
     )
     child = os.spawnv(os.P_WAIT, __import__("sys").executable, ["python", "-c", code])
     assert child == 0

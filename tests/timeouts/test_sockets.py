@@ -13,6 +13,7 @@ from django.core.cache import caches
 
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
+from tests.function_call import FunctionCall
 
 from .sockets import (
     BACKENDS,
@@ -74,9 +75,11 @@ def test_large_values_pass_unchanged(backend, valkey):
 def test_many_keys_in_one_operation(backend, valkey):
     entries = {f"key{number}": number for number in range(500)}
     with limit_for(backend, valkey.url) as limit:
-        limit.call(lambda raw: raw.set_many(entries, timeout=60), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries, timeout=60)), 5.0, trial=False)
 
-        assert limit.call(lambda raw: raw.get_many(entries), (), 5.0, trial=False) == entries
+        assert (
+            limit.call(FunctionCall(lambda raw: raw.get_many(entries)), 5.0, trial=False) == entries
+        )
         assert call(limit, get, "key7", budget=2.0) == 7
 
 
@@ -227,7 +230,7 @@ def test_ten_retries_with_pauses_against_a_dead_server(backend, own_valkey):
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         for outcome, _ in outcomes:
             assert isinstance(outcome, Exception)
-            assert not isinstance(outcome, TimedOut) or outcome.given >= 0.9 * LIMIT
+            assert not isinstance(outcome, TimedOut) or outcome.server_seconds >= 0.9 * LIMIT
 
 
 def test_dropped_in_the_middle_of_a_call(backend, valkey):
@@ -292,7 +295,7 @@ def one_connection_in_use(limit):
             taken.set()
             free.wait(5.0)
 
-    holder = threading.Thread(target=lambda: limit.call(occupy, (), 5.0, trial=False))
+    holder = threading.Thread(target=lambda: limit.call(FunctionCall(occupy), 5.0, trial=False))
     holder.start()
     taken.wait(5.0)
     try:
@@ -332,7 +335,7 @@ def test_an_exhausted_blocking_pool_blames_nobody(backend, valkey):
             outcomes = [timed(call, limit) for _ in range(3)]
 
         assert all(isinstance(outcome, BulkheadFull) for outcome, _ in outcomes)
-        assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT
+        assert max(outcome.server_seconds for outcome, _ in outcomes) < 0.1 * LIMIT
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"
 
@@ -434,7 +437,7 @@ def test_a_starved_call_succeeds_or_blames_little(backend, valkey):
 
     cut = [outcome for outcome in outcomes if isinstance(outcome, TimedOut)]
     assert all(outcome == "value" for outcome in outcomes if outcome not in cut)
-    assert not [outcome.given for outcome in cut if outcome.given >= 0.9 * LIMIT]
+    assert not [outcome.server_seconds for outcome in cut if outcome.server_seconds >= 0.9 * LIMIT]
 
 
 def test_a_starved_process_can_connect(backend, valkey):

@@ -10,6 +10,7 @@ from django.test import override_settings
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
+from tests.function_call import FunctionCall
 from tests.replication import Replica
 
 from .in_loop import called
@@ -92,7 +93,7 @@ def limit_for(backend, servers, client=None, **options):
 
 
 def whole(limit, operation, budget=5.0):
-    return limit.call(operation, (), budget, trial=False)
+    return limit.call(FunctionCall(operation), budget, trial=False)
 
 
 @replicated
@@ -202,4 +203,4 @@ def test_slow_shards_share_one_budget(backend, valkey):
 
         assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
-        assert max(outcome.given for outcome, _ in outcomes) >= 0.5 * LIMIT
+        assert max(outcome.server_seconds for outcome, _ in outcomes) >= 0.5 * LIMIT

@@ -13,6 +13,7 @@ from django.core.cache import caches
 from django_resilient_cache.timeouts.sockets.pymemcache import Connections
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
+from tests.function_call import FunctionCall
 
 from .memcached import at, limit_for, needs_pymemcache, unix_memcached
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
@@ -97,10 +98,12 @@ def test_large_values_pass_unchanged(memcached):
 def test_many_keys_in_one_operation(memcached):
     entries = {f"key{number}": number for number in range(500)}
     with limit_for(memcached.location) as limit:
-        limit.call(lambda raw: raw.set_many(entries, timeout=60), (), 5.0, trial=False)
+        limit.call(FunctionCall(lambda raw: raw.set_many(entries, timeout=60)), 5.0, trial=False)
 
-        assert limit.call(lambda raw: raw.get_many(entries), (), 5.0, trial=False) == entries
-        limit.call(lambda raw: raw.delete_many(["key7"]), (), 5.0, trial=False)
+        assert (
+            limit.call(FunctionCall(lambda raw: raw.get_many(entries)), 5.0, trial=False) == entries
+        )
+        limit.call(FunctionCall(lambda raw: raw.delete_many(["key7"])), 5.0, trial=False)
         assert call(limit, get, "key7", budget=2.0) is None
         assert call(limit, get, "key8", budget=2.0) == 8
 
@@ -144,7 +147,9 @@ def test_frozen_for_each_operation(own_memcached, operation):
         call(limit, put, "key", 1, budget=2.0)
         own_memcached.freeze()
 
-        outcomes = [timed(lambda: limit.call(operation, (), LIMIT, trial=False)) for _ in range(4)]
+        outcomes = [
+            timed(lambda: limit.call(FunctionCall(operation), LIMIT, trial=False)) for _ in range(4)
+        ]
 
         assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes), outcomes
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
@@ -313,7 +318,7 @@ def test_a_pool_whose_connections_are_all_in_use_blames_nobody(memcached):
         holder.join()
 
         assert all(isinstance(outcome, TimedOut) for outcome, _ in outcomes)
-        assert max(outcome.given for outcome, _ in outcomes) < 0.1 * LIMIT
+        assert max(outcome.server_seconds for outcome, _ in outcomes) < 0.1 * LIMIT
         assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         assert call(limit, budget=2.0) == "value"
         assert call(limit, budget=None) == "value"

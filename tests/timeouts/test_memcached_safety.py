@@ -15,6 +15,7 @@ from django.core.cache import caches
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.apart import apart
+from tests.function_call import FunctionCall
 
 from .memcached import limit_for, needs_pymemcache, unix_memcached
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
@@ -195,7 +196,7 @@ def test_an_error_of_the_server_is_the_clients_own(memcached):
 
     with limit_for(memcached.location) as limit:
         call(limit, put, "text", "abc", budget=2.0)
-        outcome, _ = timed(limit.call, lambda raw: raw.incr("text"), (), 2.0, trial=False)
+        outcome, _ = timed(limit.call, FunctionCall(lambda raw: raw.incr("text")), 2.0, trial=False)
 
         assert isinstance(outcome, MemcacheClientError)
         assert call(limit, get, "text", budget=2.0) == "abc"
@@ -223,7 +224,7 @@ def test_a_budget_that_has_ended_costs_no_connection(memcached):
 
     with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
         call(limit, put, "key", "value", budget=2.0)
-        outcome, _ = timed(limit.call, slow, (), 0.04, trial=False)
+        outcome, _ = timed(limit.call, FunctionCall(slow), 0.04, trial=False)
 
         assert isinstance(outcome, TimedOut)
         assert call(limit, budget=2.0) == "value"
@@ -382,7 +383,7 @@ def test_one_of_two_servers_away(two, fault):
             lambda raw: raw.add(ill[0], "new"),
             lambda raw: raw.clear(),
         ):
-            outcome, seconds = timed(limit.call, operation, (), LIMIT, trial=False)
+            outcome, seconds = timed(limit.call, FunctionCall(operation), LIMIT, trial=False)
             assert isinstance(outcome, TimedOut | OSError), outcome
             assert seconds <= LIMIT + 3 * GRACE
         if fault == "freeze":
