@@ -52,7 +52,9 @@ def stored(server, key):
 
 
 def well():
-    return registry.layer("redis").ledger.trusted and breakers["redis"].state is State.CLOSED
+    return (
+        registry.layer("redis").missed_changes.in_sync and breakers["redis"].state is State.CLOSED
+    )
 
 
 def test_a_failover(cache, servers):

@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 from django.test import override_settings
 
-from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
+from django_resilient_cache.adapters.commands import GetWithTtl
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
@@ -122,7 +122,7 @@ def test_lifetimes_come_with_hits(backend, servers):
     with limit_for(backend, servers.addresses) as limit:
         limit.call(FunctionCall(lambda raw: raw.set("key", "value", timeout=60)), 2.0, trial=False)
         assert replicated(limit)
-        found = call(limit, get_with_ttl, "key", None, budget=2.0)
+        found = limit.call(GetWithTtl("key", None), 2.0, trial=False)
 
         assert found.value == "value"
         assert 50 < found.ttl <= 60
@@ -305,7 +305,7 @@ def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, server
                 if random.random() < 0.5:
                     found = call(limit, get, key, budget=budget)
                 else:
-                    found = call(limit, get_with_ttl, key, None, budget=budget).value
+                    found = limit.call(GetWithTtl(key, None), budget, trial=False).value
             except (TimedOut, errors.TimeoutError, errors.ConnectionError):
                 cut.append(key)
                 continue
