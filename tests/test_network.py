@@ -296,7 +296,7 @@ def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(
     # TCP sends again after 0.2, 0.6, 1.4, 3.0, 6.2 s: long enough that the repair comes first.
     time.sleep(3.3)
     namespace.mend()
-    assert services.wait_until(lambda: registry.layer("redis").ledger.trusted, 2.5)
+    assert services.wait_until(lambda: registry.layer("redis").missed_changes.in_sync, 2.5)
 
     ends = time.monotonic() + WATCHED
     seen = set()
@@ -304,7 +304,7 @@ def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(
         seen.add(cache.get("key"))
         time.sleep(0.1)
     assert seen == {None}
-    assert registry.layer("redis").ledger.trusted
+    assert registry.layer("redis").missed_changes.in_sync
     assert breakers["redis"].state is State.CLOSED
     with socket.create_connection((namespace.address, 6379)) as asking:
         asking.sendall(b"GET careless\r\n")
