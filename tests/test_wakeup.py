@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
-from tests.limits.event_loops import a_loop, run
+from tests.timeouts.event_loops import a_loop, run
 
 
 def test_an_event_that_was_set_before():

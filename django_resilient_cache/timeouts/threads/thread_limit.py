@@ -53,12 +53,12 @@ class ThreadLimit:
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
         except BaseException as interruption:  # raised by a signal's handler, say
             note(interruption)
-            self._let_go(job, worker)
+            self._let_go(call, job, worker)
             raise
         if not ended:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
-                self._abandon(job)
+                self._abandon(call, job)
                 raise TimedOut(self._given(job, asked, began + budget - asked))
             job.done.acquire()  # the result came first after all: it is on its way
         result: T = job.outcome()
@@ -80,10 +80,10 @@ class ThreadLimit:
             if not given_up:
                 await event.wait(None)  # it came first after all: it is on its way
         except BaseException:  # cancelled, say
-            self._let_go(job, worker)
+            self._let_go(call, job, worker)
             raise
         if given_up:
-            self._abandon(job)
+            self._abandon(call, job)
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             raise TimedOut(self._given(job, asked, began + budget - asked))
         result: T = job.outcome()
@@ -222,15 +222,15 @@ class ThreadLimit:
     def _free_places(self) -> int:
         return len(self._idle) + self._max - self._started
 
-    def _let_go(self, job: ThreadCall, worker: Worker) -> None:
+    def _let_go(self, call: Call[T], job: ThreadCall, worker: Worker) -> None:
         """Leave the call to its thread: its caller is to end."""
         if not job.sent:
             self.free(worker)
         elif job.claim.acquire(blocking=False):
-            self._abandon(job)
+            self._abandon(call, job)
 
-    def _abandon(self, job: ThreadCall) -> None:
-        job.call.abandoned = job
+    def _abandon(self, call: Call[T], job: ThreadCall) -> None:
+        call.abandoned = job
         self._hang(1)
 
     def left(self, worker: Worker) -> None:

@@ -27,7 +27,7 @@ from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.calls import FunctionCall
 from tests.in_thread import in_thread
-from tests.limits.guarded_clients import GuardedClient, SilentServer, every_client
+from tests.timeouts.guarded_clients import GuardedClient, SilentServer, every_client
 
 from .sockets import (
     BACKENDS,

@@ -54,7 +54,7 @@ def on_threads() -> tuple[SocketsOnThreads, InPlace]:
 
 def test_the_sockets_limit_gets_what_is_left_of_the_budget() -> None:
     awaited, _ = on_threads()
-    call: Any = FunctionCall(print, "key")
+    call = FunctionCall(print, "key")
     given: Any = asyncio.run(awaited.acall(call, 5.0, trial=True))
     assert (given[0], given[2]) == (call, True)
     assert 4.0 < given[1] <= 5.0
@@ -79,10 +79,10 @@ def test_the_threads_go_with_it() -> None:
 def test_a_call_is_made_once_or_not_at_all() -> None:
     made: list[Any] = []
     backend: Any = None
-    call = _CallInThread(FunctionCall(lambda raw: made.append(1)), backend)
+    call = _CallInThread(FunctionCall(lambda _: made.append(1)), backend)
     assert call.prevented()
     call()
-    other = _CallInThread(FunctionCall(lambda raw: made.append(2)), backend)
+    other = _CallInThread(FunctionCall(lambda _: made.append(2)), backend)
     told: list[str] = []
     other.when_ended(lambda: told.append("before"))
     other()
