@@ -398,7 +398,7 @@ class SimulatedChain:
     def __enter__(self) -> SimulatedChain:
         time = SimpleNamespace(time=self.clock, monotonic=self.clock)
         enter = self._stack.enter_context
-        enter(mock.patch.object(generations, "_STRIPES", 32))  # each clear() goes through them all
+        enter(few_stripes(32))  # each clear() goes through them all
         enter(override_settings(CACHES=self._settings))
         for module in (base, locmem, remaining_ttl):
             enter(mock.patch.object(module, "time", time))
@@ -414,7 +414,6 @@ class SimulatedChain:
             if isinstance(cache, locmem.LocMemCache):
                 cache.clear()
         self._stack.close()
-        process.generations.after_fork()
 
     def layer(self, alias: str) -> Layer:
         return registry.layer(alias)
@@ -513,6 +512,15 @@ class SimulatedChain:
     def no_meanwhile(self) -> None:
         self._meanwhile.clear()
         self.happenings.clear()
+
+
+@contextmanager
+def few_stripes(count: int) -> Iterator[None]:
+    """Generations that tell fewer keys apart."""
+    with mock.patch.object(generations, "_STRIPES", count):
+        process.generations.after_fork()
+        yield
+    process.generations.after_fork()
 
 
 @contextmanager
