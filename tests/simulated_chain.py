@@ -179,8 +179,6 @@ class SimulatedLimit:
 
     def reject_waiting(self) -> None: ...
 
-    def after_fork(self) -> None: ...
-
     def close(self) -> None: ...
 
 
@@ -518,9 +516,9 @@ class SimulatedChain:
 def few_stripes(count: int) -> Iterator[None]:
     """Generations that tell fewer keys apart."""
     with mock.patch.object(generations, "_STRIPES", count):
-        process.generations.after_fork()
+        process.generations.reset()
         yield
-    process.generations.after_fork()
+    process.generations.reset()
 
 
 @contextmanager

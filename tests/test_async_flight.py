@@ -174,7 +174,7 @@ def test_a_waiter_leaves_at_its_own_deadline(cache: BaseCache) -> None:
         found, seconds = await hasty()
         assert 0.04 < seconds < 2.0
         (flight,) = process.single_flight.under_way.values()
-        assert not flight._bells, "who has left is not called"
+        assert not flight._events, "who has left is not called"
         compute.going.set()
         return found, await leader
 
@@ -190,7 +190,7 @@ def test_a_waiter_that_is_cancelled_leaves_alone(cache: BaseCache) -> None:
         tasks[1].cancel()
         await asyncio.wait((tasks[1],))
         (flight,) = process.single_flight.under_way.values()
-        assert len(flight._bells) == 1
+        assert len(flight._events) == 1
         compute.going.set()
         found = await outcomes(tasks)
         assert isinstance(found[1], asyncio.CancelledError)
@@ -419,7 +419,7 @@ def test_a_crowd_that_gives_up_leaves_nothing_behind(cache: BaseCache) -> None:
                 await cache.aget_or_set("key", lambda: "own")
 
         await asyncio.gather(*(hasty() for _ in range(200)))
-        assert not flight._bells
+        assert not flight._events
         hung.going.set()
         await leader
 

@@ -29,8 +29,8 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from django_resilient_cache.timeouts.sockets import greenlets as loops
 from tests.entries import DJANGO_REDIS, FAULTY, FILE, MEMORY, PYLIBMC, chain
-from tests.limits.in_loop import exit_code_of, watching
 from tests.services import Proxy, ValkeyServer, wait_until
+from tests.timeouts.in_loop import exit_code_of, watching
 
 tenant = ContextVar("tenant", default="nobody")
 
@@ -90,7 +90,7 @@ def threads() -> set[threading.Thread]:
         thread
         for thread in threading.enumerate()
         if thread.name.startswith(("resilient-cache-", "asyncio_", "ThreadPoolExecutor"))
-        and thread.name != "resilient-cache-agent"
+        and thread.name != "resilient-cache-background"
     }
 
 

@@ -252,7 +252,7 @@ def test_a_fork_forgets_the_parents_flights() -> None:
     flights, slow = SingleFlight(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
-    flights.after_fork()
+    flights.reset()
     assert run(flights, "k", lambda: "the child's", unbounded) == "the child's"
     slow.go()
     assert callers.join() == ["computed"]

@@ -109,7 +109,7 @@ def test_what_never_began_ends_without_a_trace() -> None:
 def test_a_fork_forgets_what_only_the_parents_threads_can_end() -> None:
     generations = Generations()
     mutation = begun(generations, ["k"])
-    generations.after_fork()
+    generations.reset()
     assert generations.version_stamp("k") is not None
     mutation.end()
     assert generations.version_stamp("k") is not None

@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     # the standard library only
     "exceptions": set(),
     "concurrency": set(),
-    "breaker": {"exceptions"},
+    "breaker": {"concurrency", "exceptions"},
     # what is configured, and what one call to one layer means
     "signals": set(),
     "conf": {"breaker"},

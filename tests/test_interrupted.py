@@ -307,14 +307,17 @@ def test_while_connecting(own_valkey: ValkeyServer) -> None:
         assert registry.layer("layer").guard.counters.failures == 0
 
 
+class OfAThread(Exception):
+    """Of a project's own, thrown in by another thread."""
+
+
 class JobTimeout(Exception):
     """As rq's, which is given its text when it is made."""
 
+    __module__ = "rq.timeouts"
+
     def __init__(self) -> None:
         super().__init__("out of time")
-
-
-Bare: type[Exception] = type("Bare", (Exception,), {"__module__": "jobs"})
 
 
 @pytest.mark.skipif(
@@ -324,11 +327,11 @@ Bare: type[Exception] = type("Bare", (Exception,), {"__module__": "jobs"})
 def test_an_exception_thrown_in_by_another_thread(hang: Callable[[bool], None]) -> None:
     """`PyThreadState_SetAsyncExc`: it comes when the thread is back from what it waits for.
 
-    In the middle of a backend only one without arguments can be told from the backend's own.
+    In the middle of a backend only those of task queues can be told from the backend's own.
     """
     cache, layer = caches["default"], registry.layer("layer")
     cache.set("key", "old")
-    for error in (Bare,) if layer.guard.direct else (Bare, JobTimeout):
+    for error in (JobTimeout,) if layer.guard.direct else (OfAThread, JobTimeout):
         caches["memory"].clear()
         hang(True)
         ended: list[object] = []
@@ -390,7 +393,20 @@ def test_what_the_called_code_raises_is_no_interruption() -> None:
 
     assert not interrupts(raised(fails_strangely))
     assert not interrupts(raised(lambda: fails(*[1])))
-    assert interrupts(KeyboardInterrupt())
+
+
+def test_the_type_tells() -> None:
+    class OfAProject(JobTimeout):
+        """Derived from a known one."""
+
+    stopit: Any = type("TimeoutException", (Exception,), {"__module__": "stopit.utils"})
+    celery: Any = type("SoftTimeLimitExceeded", (Exception,), {"__module__": "billiard.exceptions"})
+    for known in (KeyboardInterrupt, JobTimeout, OfAProject, stopit, celery):
+        assert interrupts(known())
+
+
+def test_the_types_of_task_queues_are_where_they_are_looked_for() -> None:
+    assert interrupts(pytest.importorskip("celery.exceptions").SoftTimeLimitExceeded(5))
 
 
 def test_nor_what_fails_while_a_caller_deals_with_one() -> None:

@@ -14,7 +14,6 @@ from django_resilient_cache.adapters.commands import Add, Backfill, Delete, Get,
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
-from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.registry import make_layer
 from django_resilient_cache.layer.telemetry import QUIET_SECONDS
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, never
@@ -35,7 +34,7 @@ class FakeLimit:
         self.result: Any = MISS
         self.budgets: list[float | None] = []
         self.trials: list[bool] = []
-        self.forked = self.closed = self.turned_away = 0
+        self.closed = self.turned_away = 0
         self.refused: Callable[[], bool] = never
         #: What happens while a caller waits for a place.
         self.meanwhile: Callable[[], object] = int
@@ -50,9 +49,6 @@ class FakeLimit:
 
     def reject_waiting(self) -> None:
         self.turned_away += 1
-
-    def after_fork(self) -> None:
-        self.forked += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -420,15 +416,10 @@ def test_an_unreadable_entry_is_logged_in_its_own_right(caplog: pytest.LogCaptur
         assert "cut off" in text
 
 
-@pytest.mark.parametrize(
-    "call",
-    [lambda layer: layer.close(), lambda layer: layer.after_fork()],
-    ids=["close", "after_fork"],
-)
-def test_what_belongs_to_its_limit_is_passed_on(call: Callable[[Layer], None]) -> None:
+def test_closing_it_closes_its_limit() -> None:
     bench = Bench()
-    call(bench.layer)
-    assert bench.limit.closed + bench.limit.forked == 1
+    bench.layer.close()
+    assert bench.limit.closed == 1
 
 
 def test_a_snapshot_is_plain() -> None:

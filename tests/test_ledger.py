@@ -478,7 +478,7 @@ def test_after_a_fork_notes_stay_and_late_calls_are_the_parents(kit):
     kit.record("a", call="late")
     kit.ledger.record_clear("late clear")
     kit.ledger._lock.acquire()  # by another thread of the parent
-    kit.ledger.after_fork()
+    kit.ledger._reset_after_fork()
     assert kit.pending() == ["a"]
     assert kit.ledger.clear_pending
     kit.ledger.cleared(kit.ledger.sequence)
@@ -488,7 +488,7 @@ def test_after_a_fork_notes_stay_and_late_calls_are_the_parents(kit):
 def test_after_a_fork_in_the_middle_of_a_note_the_layer_is_not_trusted(kit):
     kit.record("a")
     kit.ledger.in_sync = True  # the note was made, and not yet told
-    kit.ledger.after_fork()
+    kit.ledger._reset_after_fork()
     assert not kit.ledger.in_sync
 
 

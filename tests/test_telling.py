@@ -66,7 +66,7 @@ def test_a_breakers_changes_are_told_in_order_and_in_the_agents_thread(cache):
     ]
     assert told[0]["reason"] == "3 failures in a row"
     assert isinstance(told[0]["error"], OSError)
-    assert {change["thread"] for change in told} == {"resilient-cache-agent"}
+    assert {change["thread"] for change in told} == {"resilient-cache-background"}
 
 
 def test_the_first_failure_is_told_and_not_each(cache):

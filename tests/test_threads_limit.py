@@ -493,7 +493,6 @@ def test_a_forked_process_has_threads_of_its_own(limit: ThreadLimit, hang: Hang)
     if child == 0:
         status = 1
         try:
-            limit.after_fork()
             status = 0 if call(limit, lambda raw: "alive", budget=10) == "alive" else 2
         finally:
             os._exit(status)

@@ -19,11 +19,9 @@ nothing.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -34,6 +32,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from django_resilient_cache.breaker.failures import Failures
 from django_resilient_cache.breaker.permits import Permit, Trials
 from django_resilient_cache.breaker.states import BreakerConfig, State, Transition
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.exceptions import CircuitOpenError
 
 P = ParamSpec("P")
@@ -54,9 +53,6 @@ _OPEN = State.OPEN
 
 #: The permits of the `with` blocks around the current code, the innermost last.
 _entered: ContextVar[tuple[Permit, ...]] = ContextVar("resilient_cache_entered", default=())
-
-#: So that a fork finds them: another thread of the parent may have held a lock.
-_all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
 
 
 class CircuitBreaker:
@@ -112,7 +108,7 @@ class CircuitBreaker:
         self._since = clock()
         self._last_error: str | None = None
         self._admit_all_needs_lock()
-        _all.add(self)
+        forks.reset_in_child(self._reset_after_fork)
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r}: {self.state.value}>"
@@ -409,17 +405,8 @@ class CircuitBreaker:
             "use acquire() and give the permit back instead"
         )
 
-    def _after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._lock = threading.RLock()
         self._delivering = threading.Lock()
         self._trials.restart()  # their threads are the parent's
         self._events.clear()  # so is the telling of what happened there
-
-
-def _after_fork_in_child() -> None:
-    for breaker in _all:
-        breaker._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -190,11 +190,6 @@ class Layer:
         """Return the error that stands for a rejected call."""
         return self.guard.refusal()
 
-    def after_fork(self) -> None:
-        """Keep what is known, let go of what belongs to the parent."""
-        self.guard.after_fork()
-        self.missed_changes.after_fork()
-
     def close(self) -> None:
         """Let go of connections and threads."""
         self.guard.close()

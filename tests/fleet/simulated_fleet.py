@@ -91,8 +91,6 @@ class Access:
         self._call("delete", key)
         self.shelf.entries.pop(key, None)
 
-    def after_fork(self) -> None: ...
-
     def close(self) -> None: ...
 
     def _call(self, name: str, what: object) -> None:
@@ -244,7 +242,7 @@ class SimWorker:
         follower._act, follower._end = child.site.act, child.site.end
         follower.held = {place: copy(held) for place, held in follower.held.items()}
         follower._known = set(follower._known)
-        child.member.after_fork()
+        child.member._begin()  # as the fork registry has it do
         self.host.world.workers.append(child)
         return child
 

@@ -175,7 +175,7 @@ def test_no_thread_but_the_agent_s_asks_the_board(site):
     )
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    background = "resilient-cache-agent"
+    background = "resilient-cache-background"
     assert json.loads(out) == [["get_many", background], ["set", background]]
 
 

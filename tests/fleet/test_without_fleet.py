@@ -26,7 +26,7 @@ OF_THE_CACHE = (
     "test_registry.py",
     "test_telling.py",
     "test_layer.py",
-    "test_agent.py",
+    "test_background.py",
 )
 
 #: Not the starts and ends of processes, which take most of the time.

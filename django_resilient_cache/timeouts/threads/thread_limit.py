@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import note
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.bulkhead import WaitQueue
@@ -37,7 +38,8 @@ class ThreadLimit:
         self._max = max_concurrency
         self._clock = clock
         self.refused: Callable[[], bool] = never
-        self.after_fork()
+        self._begin()
+        forks.reset_in_child(self._begin)
 
     def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """Make the call on a thread; see `TimeLimit.call`."""
@@ -51,12 +53,12 @@ class ThreadLimit:
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
         except BaseException as interruption:  # raised by a signal's handler, say
             note(interruption)
-            self._let_go(job, worker)
+            self._let_go(call, job, worker)
             raise
         if not ended:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
-                self._abandon(job)
+                self._abandon(call, job)
                 raise TimedOut(self._given(job, asked, began + budget - asked))
             job.done.acquire()  # the result came first after all: it is on its way
         result: T = job.outcome()
@@ -66,22 +68,22 @@ class ThreadLimit:
         """As `call`, while the event loop goes on."""
         began = self._clock()
         job = ThreadCall(call)
-        bell = ThreadsafeEvent()
-        job.notify = bell.ring
+        event = ThreadsafeEvent()
+        job.notify = event.set
         worker = await self._aworker(budget, began, wait=not trial)
         asked = began
         try:
             asked = self._clock()
             worker.run(job)
             left = None if budget is None else began + budget - self._clock()
-            given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
+            given_up = not await event.wait(left) and job.claim.acquire(blocking=False)
             if not given_up:
-                await bell.wait(None)  # it came first after all: it is on its way
+                await event.wait(None)  # it came first after all: it is on its way
         except BaseException:  # cancelled, say
-            self._let_go(job, worker)
+            self._let_go(call, job, worker)
             raise
         if given_up:
-            self._abandon(job)
+            self._abandon(call, job)
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             raise TimedOut(self._given(job, asked, began + budget - asked))
         result: T = job.outcome()
@@ -109,8 +111,8 @@ class ThreadLimit:
             with self._freed:
                 self._freed.notify_all()
 
-    def after_fork(self) -> None:
-        """Begin anew: the threads stayed with the parent."""
+    def _begin(self) -> None:
+        """Begin without threads: after a fork they are the parent's."""
         self._idle: deque[Worker] = deque()
         self._freed = threading.Condition()
         self._started = 0
@@ -220,15 +222,15 @@ class ThreadLimit:
     def _free_places(self) -> int:
         return len(self._idle) + self._max - self._started
 
-    def _let_go(self, job: ThreadCall, worker: Worker) -> None:
+    def _let_go(self, call: Call[T], job: ThreadCall, worker: Worker) -> None:
         """Leave the call to its thread: its caller is to end."""
         if not job.sent:
             self.free(worker)
         elif job.claim.acquire(blocking=False):
-            self._abandon(job)
+            self._abandon(call, job)
 
-    def _abandon(self, job: ThreadCall) -> None:
-        job.call.abandoned = job
+    def _abandon(self, call: Call[T], job: ThreadCall) -> None:
+        call.abandoned = job
         self._hang(1)
 
     def left(self, worker: Worker) -> None:

@@ -36,11 +36,11 @@ class Owner(Protocol):
 class ThreadCall(AbandonedCall):
     """One call on its way through a thread."""
 
-    __slots__ = ("call", "claim", "done", "error", "notify", "result", "sent", "started")
+    __slots__ = ("_call", "claim", "done", "error", "notify", "result", "sent", "started")
 
     def __init__(self, call: Call[Any]) -> None:
         super().__init__()
-        self.call = call
+        self._call: Call[Any] | None = call
         self.sent = False
         self.started = False
         #: Tells a task in an event loop that it is done.
@@ -51,6 +51,12 @@ class ThreadCall(AbandonedCall):
         self.claim = threading.Lock()
         self.done = threading.Lock()
         self.done.acquire()
+
+    def take(self) -> Call[Any]:
+        """Return what to run, and forget it: a call that is given up knows this one."""
+        call, self._call = self._call, None
+        assert call is not None  # noqa: S101 - it is run once
+        return call
 
     def outcome(self) -> Any:
         """Return what the call returned, or raise what it raised; once."""
@@ -103,12 +109,13 @@ class Worker:
         try:
             if self._backend is None:
                 self._backend = private_instance(self._owner.alias)
-            call.result = call.call.run(self._backend)
+            call.result = call.take().run(self._backend)
         except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
             call.error = error
             _close_broken_connections()
         if not call.claim.acquire(blocking=False):
             self._discard()  # the caller has left; the connection may hold half an answer
+            call.result = call.error = None
             self._owner.left(self)
             call.end()
         self._owner.free(self)

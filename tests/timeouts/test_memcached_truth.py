@@ -383,7 +383,6 @@ def test_a_forked_child_leaves_its_parents_connection_alone(backend, make, memca
         if not child:
             code = 1
             try:
-                limit.after_fork()
                 code = 0 if call(lambda raw: raw.get("key")) == "value" else 2
             finally:
                 os._exit(code)

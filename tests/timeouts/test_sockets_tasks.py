@@ -500,7 +500,6 @@ def test_a_forked_child_uses_nothing_of_its_parents_loop(client, server):
         if not child:
             code = 1
             try:
-                limit.after_fork()
                 threading.Thread(target=answer_in_child, args=(limit,)).start()
                 code = 0 if answers.wait(10.0) else 2
             finally:

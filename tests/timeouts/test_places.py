@@ -10,7 +10,7 @@ import pytest
 
 from django_resilient_cache.timeouts import bulkhead as places
 from django_resilient_cache.timeouts.bulkhead import Bulkhead, WaitQueue
-from tests.limits.event_loops import a_loop, begun, run
+from tests.timeouts.event_loops import a_loop, begun, run
 
 
 async def called(places, seconds=60.0):

@@ -27,7 +27,7 @@ from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.calls import FunctionCall
 from tests.in_thread import in_thread
-from tests.limits.guarded_clients import GuardedClient, SilentServer, every_client
+from tests.timeouts.guarded_clients import GuardedClient, SilentServer, every_client
 
 from .sockets import (
     BACKENDS,
@@ -283,7 +283,6 @@ def test_a_forked_child_uses_nothing_of_its_parent(backend, own_valkey):
             if not child:
                 code = 1
                 try:
-                    limit.after_fork()
                     fresh = _client_id(limit) != before
                     code = 0 if fresh and call(limit, budget=2.0) == "value" else 2
                 finally:

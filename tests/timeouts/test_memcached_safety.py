@@ -191,7 +191,6 @@ def test_a_forked_child_uses_nothing_of_its_parent(own_memcached):
             if not child:
                 code = 1
                 try:
-                    limit.after_fork()
                     code = 0 if call(limit, budget=2.0) == "value" else 2
                 finally:
                     os._exit(code)

@@ -27,16 +27,13 @@ class InPlace:
     """Threads that are quick."""
 
     def __init__(self) -> None:
-        self.closed = self.forked = self.turned_away = 0
+        self.closed = self.turned_away = 0
 
     async def acall(self, call: Any, budget: float | None, *, trial: bool) -> Any:
         return call.run(None)
 
     def reject_waiting(self) -> None:
         self.turned_away += 1
-
-    def after_fork(self) -> None:
-        self.forked += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -57,7 +54,7 @@ def on_threads() -> tuple[SocketsOnThreads, InPlace]:
 
 def test_the_sockets_limit_gets_what_is_left_of_the_budget() -> None:
     awaited, _ = on_threads()
-    call: Any = FunctionCall(print, "key")
+    call = FunctionCall(print, "key")
     given: Any = asyncio.run(awaited.acall(call, 5.0, trial=True))
     assert (given[0], given[2]) == (call, True)
     assert 4.0 < given[1] <= 5.0
@@ -74,19 +71,18 @@ def test_it_is_not_called_when_nothing_is_left() -> None:
 
 def test_the_threads_go_with_it() -> None:
     awaited, threads = on_threads()
-    awaited.after_fork()
     awaited.reject_waiting()
     awaited.close()
-    assert (threads.forked, threads.turned_away, threads.closed) == (1, 1, 1)
+    assert (threads.turned_away, threads.closed) == (1, 1)
 
 
 def test_a_call_is_made_once_or_not_at_all() -> None:
     made: list[Any] = []
     backend: Any = None
-    call = _CallInThread(FunctionCall(lambda raw: made.append(1)), backend)
+    call = _CallInThread(FunctionCall(lambda _: made.append(1)), backend)
     assert call.prevented()
     call()
-    other = _CallInThread(FunctionCall(lambda raw: made.append(2)), backend)
+    other = _CallInThread(FunctionCall(lambda _: made.append(2)), backend)
     told: list[str] = []
     other.when_ended(lambda: told.append("before"))
     other()

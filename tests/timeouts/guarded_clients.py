@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import services
-from tests.limits import memcached, sockets
+from tests.timeouts import memcached, sockets
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ pytest.importorskip("greenlet")
 
 from django_resilient_cache.timeouts.sockets import greenlets
 from django_resilient_cache.timeouts.sockets.greenlets import in_loop
-from tests.limits.event_loops import a_loop, begun, run
+from tests.timeouts.event_loops import a_loop, begun, run
 
 variable = ContextVar("variable", default="unset")
 

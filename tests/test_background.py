@@ -1,10 +1,9 @@
-"""The agent: one thread that starts when there is something to do, and keeps nobody waiting."""
+"""The background thread: it starts when there is something to do, and keeps nobody waiting."""
 
 from __future__ import annotations
 
 import contextvars
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_resilient_cache.concurrency import background as agent_module
 from django_resilient_cache.concurrency.background import (
     STALLED_SECONDS,
     STOP_SECONDS,
+    THREAD_NAME,
     BackgroundThread,
 )
+from django_resilient_cache.concurrency.background import background as own_background
 from tests import services
 from tests.clock import Clock
+from tests.forked import in_child, needs_fork, with_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,20 +55,20 @@ def soon(condition: Callable[[], bool]) -> bool:
     return services.wait_until(condition, 5)
 
 
-def agents() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "resilient-cache-agent"]
+def background_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == THREAD_NAME]
 
 
 def test_it_has_no_thread_until_there_is_something_to_do(background):
-    before = len(agents())
+    before = len(background_threads())
     background.add_tick(Ticks())
-    assert len(agents()) == before
+    assert len(background_threads()) == before
     background.wake()
-    assert len(agents()) == before + 1
+    assert len(background_threads()) == before + 1
 
 
 def test_it_is_one_daemon_thread_however_often_it_is_woken(background):
-    before = len(agents())
+    before = len(background_threads())
     ticks = Ticks()
     background.add_tick(ticks)
     threads = [threading.Thread(target=background.wake) for _ in range(20)]
@@ -76,12 +77,12 @@ def test_it_is_one_daemon_thread_however_often_it_is_woken(background):
     for thread in threads:
         thread.join()
     assert soon(lambda: ticks.rounds > 0)
-    assert len(agents()) == before + 1
-    assert all(thread.daemon for thread in agents())
-    assert ticks.threads == {"resilient-cache-agent"}
+    assert len(background_threads()) == before + 1
+    assert all(thread.daemon for thread in background_threads())
+    assert ticks.threads == {"resilient-cache-background"}
 
 
-def test_attending_starts_the_thread_and_wakes_no_running_one(background):
+def test_ensure_running_starts_the_thread_and_wakes_no_running_one(background):
     ticks = Ticks()
     background.add_tick(ticks)
     background.ensure_running()
@@ -105,12 +106,12 @@ def test_it_sleeps_as_long_as_its_ticks_want_to(background):
     assert often.rounds == 4
 
 
-def test_errands_are_run_in_order_off_the_callers_thread(background):
+def test_tasks_are_run_in_order_off_the_callers_thread(background):
     done: list[tuple[int, str]] = []
     for n in range(100):
         background.send(lambda n=n: done.append((n, threading.current_thread().name)))
     assert soon(lambda: len(done) == 100)
-    assert done == [(n, "resilient-cache-agent") for n in range(100)]
+    assert done == [(n, "resilient-cache-background") for n in range(100)]
 
 
 def test_it_does_not_take_the_context_of_the_request_that_came_first(background):
@@ -130,7 +131,7 @@ def test_what_raises_hurts_nobody(background, caplog):
     background.add_tick(good)
 
     def raises() -> None:
-        raise LookupError("of an errand")
+        raise LookupError("of a task")
 
     background.send(raises)
     background.send(lambda: done.append(1))
@@ -141,7 +142,7 @@ def test_what_raises_hurts_nobody(background, caplog):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_ends_the_thread_does_not_end_the_agent(background):
+def test_what_ends_the_thread_does_not_end_the_work(background):
     done: list[int] = []
     background.add_tick(Ticks(SystemExit()))
     before = set(threading.enumerate())
@@ -153,13 +154,13 @@ def test_what_ends_the_thread_does_not_end_the_agent(background):
     assert soon(lambda: done == [1])
 
 
-def test_before_it_goes_to_sleep_for_good_it_rests(background):
-    rests: list[str] = []
+def test_before_a_long_sleep_the_idle_callbacks_run(background):
+    idle: list[str] = []
     ticks = Ticks(0.001, 0.001)
     background.add_tick(ticks)
-    background.add_rest(lambda: rests.append(threading.current_thread().name))
+    background.on_idle(lambda: idle.append(threading.current_thread().name))
     background.wake()
-    assert soon(lambda: rests == ["resilient-cache-agent"])
+    assert soon(lambda: idle == ["resilient-cache-background"])
     assert ticks.rounds == 3
 
 
@@ -168,13 +169,13 @@ def test_before_it_goes_to_sleep_for_good_it_rests(background):
 
 @pytest.fixture
 def stuck(monkeypatch) -> tuple[BackgroundThread, Clock]:
-    """An agent in a process whose threads do not run."""
+    """A background thread in a process whose threads do not run."""
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     clock = Clock()
     return BackgroundThread(clock), clock
 
 
-def test_one_that_was_woken_and_does_not_run_is_stalled(stuck):
+def test_one_that_was_woken_and_does_not_run_cannot_run(stuck):
     background, clock = stuck
     assert not background.cannot_run
     background.wake()
@@ -185,7 +186,7 @@ def test_one_that_was_woken_and_does_not_run_is_stalled(stuck):
     assert background.cannot_run
 
 
-def test_a_stalled_one_runs_errands_in_the_callers_thread(stuck):
+def test_one_that_cannot_run_runs_tasks_in_the_callers_thread(stuck):
     background, clock = stuck
     done: list[str] = []
     background.send(lambda: done.append("first"))
@@ -251,27 +252,11 @@ def test_after_the_end_nothing_is_started(background):
 
 # Processes
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-
-
-def in_child(check: Callable[[], bool]) -> int:
-    """Run `check` in a forked child: 0 if it holds."""
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(10)
-        status = 1
-        try:
-            status = 0 if check() else 2
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_process_begins_with_no_thread_and_no_errands():
-    real = agent_module.background
+@with_threads
+def test_a_forked_process_begins_with_no_thread_and_no_tasks():
+    real = own_background
     real.send(lambda: None)
     with real._running:
         real._tasks.append(lambda: None)
@@ -281,9 +266,9 @@ def test_a_forked_process_begins_with_no_thread_and_no_errands():
 
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@with_threads
 def test_a_forked_process_starts_its_own_when_it_has_something_to_do():
-    real = agent_module.background
+    real = own_background
     real.wake()
 
     def works() -> bool:
@@ -311,7 +296,7 @@ import os, sys, threading, time
 from django.conf import settings
 settings.configure(
     USE_TZ=True,
-    # As an app it has a fleet, whose workers have their agent with the first use of a chain.
+    # As an app it has a fleet, whose workers start the thread with the first use of a chain.
     INSTALLED_APPS=os.environ.get("APPS", "").split(),
     CACHES={
     "default": {
@@ -346,13 +331,15 @@ from django.core.cache import cache, caches
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 layer = registry.layer
-def agents():
-    return [t for t in threading.enumerate() if t.name == "resilient-cache-agent"]
+def background_threads():
+    return [t for t in threading.enumerate() if t.name == "resilient-cache-background"]
 """
 
 
 def test_setting_up_the_app_does_not_start_it():
-    done = run("assert not agents(), agents()", APPS="django_resilient_cache")
+    done = run(
+        "assert not background_threads(), background_threads()", APPS="django_resilient_cache"
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -375,7 +362,7 @@ def test_neither_imports_nor_healthy_calls_start_it():
     done = run(
         "cache.set('key', 1); cache.get('key'); cache.get('none'); cache.delete('key')\n"
         "assert cache.add('lock', 1) and cache.get_or_set('other', lambda: 2) == 2\n"
-        "assert not agents(), agents()"
+        "assert not background_threads(), background_threads()"
     )
     assert done.returncode == 0, done.stderr
 
@@ -384,7 +371,7 @@ def test_a_short_command_ends_without_a_word_but_the_logs():
     done = run(
         "faults('faulty').fail()\n"
         "cache.set('key', 1)\n"
-        "assert agents()\n"
+        "assert background_threads()\n"
         "print('before the end', flush=True)\n"
     )
     assert done.returncode == 0, done.stderr
@@ -428,7 +415,7 @@ def test_a_process_ends_soon_in_the_middle_of_a_repair():
 
 
 def test_no_thread_is_started_where_the_interpreter_ends():
-    """A handler of the end may use the cache, whose agent has been stopped by then, or not yet."""
+    """A handler of the end may use the cache, whose background thread has been stopped by then, or not yet."""
     done = run(
         "import atexit\n"
         "def late():\n"
@@ -464,7 +451,7 @@ def test_a_fork_in_the_middle_of_a_repair_leaves_both_processes_able_to_end_it()
         "    time.sleep(0.001)\n"
         "assert not len(layer('faulty').missed_changes)\n"
         "assert caches['behind'].get_many(keys) == {}\n"
-        "assert len(agents()) == 1\n"
+        "assert len(background_threads()) == 1\n"
         "if child:\n"
         "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
         "    print('both')\n",
@@ -472,6 +459,26 @@ def test_a_fork_in_the_middle_of_a_repair_leaves_both_processes_able_to_end_it()
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "both\n"
+
+
+@needs_fork
+def test_the_first_call_of_a_forked_process_starts_its_thread():
+    """What its parent left to be done is found there, whether or not there is anything."""
+    done = run(
+        "cache.set('key', 1)\n"
+        "assert cache.get('key') == 1\n"
+        "child = os.fork()\n"
+        "assert not background_threads()\n"
+        "assert cache.get('key') == 1\n"
+        "assert len(background_threads()) == (not child)\n"
+        "deadline = time.monotonic() + 10\n"
+        "while not layer('memory').missed_changes.in_sync and time.monotonic() < deadline:\n"
+        "    time.sleep(0.001)\n"
+        "assert layer('memory').missed_changes.in_sync\n"
+        "if child:\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # Processes whose threads do not run, as under uWSGI without --enable-threads
@@ -493,7 +500,7 @@ fork = ctypes.CDLL(None).fork
 
 
 @pytest.mark.slow
-def test_where_threads_do_not_run_calls_do_the_agents_work():
+def test_where_threads_do_not_run_calls_do_the_work():
     done = run(
         IDLE + "faults('direct').fail()\n"
         "direct = caches['over direct']\n"
@@ -507,7 +514,7 @@ def test_where_threads_do_not_run_calls_do_the_agents_work():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "0\n"
-    assert "failed on demand" in done.stderr  # what the agent had to say was said, too
+    assert "failed on demand" in done.stderr  # what it had to log was said, too
 
 
 @pytest.mark.slow
@@ -519,7 +526,7 @@ def test_a_process_that_was_forked_without_a_word_repairs_too():
         "direct = caches['over direct']\n"
         "direct.delete('first')\n"
         "deadline = time.monotonic() + 10\n"
-        "while not agents() and time.monotonic() < deadline:\n"
+        "while not background_threads() and time.monotonic() < deadline:\n"
         "    time.sleep(0.01)\n"
         "time.sleep(0.2)\n"
         "if fork() == 0:\n"

@@ -93,10 +93,10 @@ def answer(raw, value="answer"):
     return value
 
 
-async def begun(limit, hang, count=1, **kwargs):
+async def begun(limit, hang, count=1):
     """So many tasks whose calls are under way."""
     before = hang.started
-    tasks = [asyncio.create_task(acall(limit, hang, **kwargs)) for _ in range(count)]
+    tasks = [asyncio.create_task(acall(limit, hang)) for _ in range(count)]
     await until(lambda: hang.started == before + count)
     return tasks
 
@@ -171,37 +171,35 @@ def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
 
 def test_a_cancelled_call_goes_on_and_can_be_told_of(limit, hang):
     async def main():
-        made = FunctionCall(hang)
-        task = asyncio.create_task(limit.acall(made, LONG, trial=False))
+        call = FunctionCall(hang)
+        task = asyncio.create_task(limit.acall(call, LONG, trial=False))
         await until(lambda: hang.started)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        call = made.abandoned
-        assert call is not None
+        assert call.abandoned is not None
         told = threading.Event()
-        call.when_ended(told.set)
+        call.abandoned.when_ended(told.set)
         assert not told.is_set()
         hang.release()
         await until(told.is_set)
         late = threading.Event()
-        call.when_ended(late.set)
+        call.abandoned.when_ended(late.set)
         assert late.is_set()
 
     run(main())
 
 
 def test_a_task_that_is_closed_leaves_its_call_as_well(limit, hang):
-    made = FunctionCall(hang)
-
     async def main():
-        coroutine = limit.acall(made, LONG, trial=False)
+        call = FunctionCall(hang)
+        coroutine = limit.acall(call, LONG, trial=False)
         coroutine.send(None)
         await until(lambda: hang.started)
         coroutine.close()
-        assert made.abandoned is not None
+        assert call.abandoned is not None
         told = threading.Event()
-        made.abandoned.when_ended(told.set)
+        call.abandoned.when_ended(told.set)
         hang.release()
         await until(told.is_set)
 
@@ -212,30 +210,30 @@ def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
     """The result is dropped, the thread is free."""
 
     async def main():
-        made = FunctionCall(answer)
-        task = asyncio.create_task(limit.acall(made, LONG, trial=False))
+        call = FunctionCall(answer)
+        task = asyncio.create_task(limit.acall(call, LONG, trial=False))
         await asyncio.sleep(0)
         wait_until(lambda: bool(limit._idle))  # it has ended, and the task does not know yet
         task.cancel()
         (error,) = await ended(task)
         assert isinstance(error, asyncio.CancelledError)
-        assert made.abandoned is None
+        assert call.abandoned is None
         return await acall(limit, answer, "next")
 
     assert run(main()) == "next"
 
 
 def test_a_result_that_comes_as_the_time_is_up_is_taken(limit, monkeypatch):
-    """By a thread that has claimed the call and rings just then."""
+    """By a thread that has claimed the call and sets the event just then."""
     waits = ThreadsafeEvent.wait
 
-    async def wait(bell, seconds):
+    async def wait(event, seconds):
         if seconds is not None:
-            wait_until(lambda: bell.rung)
-            bell.rung = False
+            wait_until(event.is_set)
+            event._is_set = False
             return False
-        bell.ring()
-        return await waits(bell, None)
+        event.set()
+        return await waits(event, None)
 
     monkeypatch.setattr(ThreadsafeEvent, "wait", wait)
     assert run(acall(limit, answer)) == "answer"
@@ -291,7 +289,7 @@ def test_waiting_for_a_place_is_cancelled_at_once(limit, hang):
             task.cancel()
         outcomes = await ended(*waiting[:4])
         assert {type(each) for each in outcomes} == {asyncio.CancelledError}
-        assert [each.abandoned for each in calls[:4]] == [None] * 4
+        assert [each.abandoned for each in calls] == [None] * 5
         hang.release()
         assert await ended(*tasks, waiting[4]) == ["late"] * 4
 
