@@ -515,10 +515,12 @@ class SimulatedChain:
 @contextmanager
 def few_stripes(count: int) -> Iterator[None]:
     """Generations that tell fewer keys apart."""
-    with mock.patch.object(generations, "_STRIPES", count):
+    try:
+        with mock.patch.object(generations, "_STRIPES", count):
+            process.generations.reset()
+            yield
+    finally:
         process.generations.reset()
-        yield
-    process.generations.reset()
 
 
 @contextmanager
