@@ -201,7 +201,7 @@ def test_packets_lost_while_connecting_cost_no_more_than_the_limit(
                     wait_for("layer", State.OPEN, 10)
                     time.sleep(0.3)
                     before = list(running.lengths)
-                    assert registry.layer("layer").failures == 0, "nothing was refused"
+                    assert registry.layer("layer").guard.counters.failures == 0, "nothing was refused"
                     # Until the trials have found it again.
                     namespace.mend()
                     wait_for("layer", State.CLOSED, 20)
