@@ -1,4 +1,4 @@
-"""`with breaker:` around sync and async code, nested and by turns; coroutines in `call`."""
+"""`with breaker:` around sync and async code, nested and in tasks; coroutines in `call`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.breaker_kit import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
 clock, make = breaker_kit.clock, breaker_kit.make
 
@@ -78,11 +78,11 @@ def test_an_exit_stack_may_enter_and_leave_it(make, clock):
         raise Broken
     assert breaker.state is State.OPEN
     close_by_trials(breaker, clock)
-    assert breaker_module._held.get() is None
+    assert breaker_module._entered.get() == ()
 
 
-def test_generators_that_run_by_turns_leave_their_own_blocks(make, clock):
-    """The first leaves first: its old permit must not be taken for the other's trial."""
+def test_the_block_entered_last_is_left_first(make, clock):
+    """Its permit is taken, whichever generator leaves: `acquire` is for blocks that run by turns."""
     breaker = make(max_failures=1, half_open_successes=1)
 
     def guarded() -> Iterator[None]:
@@ -99,11 +99,23 @@ def test_generators_that_run_by_turns_leave_their_own_blocks(make, clock):
     assert breaker.state is State.HALF_OPEN
     with pytest.raises(Broken):
         next(old)
-    assert breaker.state is State.HALF_OPEN, "a failure from before the transition is ignored"
+    assert breaker.state is State.OPEN, "the failure of a trial"
     with pytest.raises(Broken):
         next(trial)
     assert breaker.state is State.OPEN
-    assert breaker_module._held.get() is None
+    assert breaker_module._entered.get() == ()
+
+
+def test_permits_that_are_given_back_by_hand_may_end_in_any_order(make, clock):
+    breaker = make(max_failures=1, half_open_successes=1)
+    old = breaker.acquire()
+    open_it(breaker)
+    make_trial_due(breaker, clock)
+    trial = breaker.acquire()
+    old.failure()
+    assert breaker.state is State.HALF_OPEN, "a failure from before the transition is ignored"
+    trial.success()
+    assert breaker.state is State.CLOSED
 
 
 def test_generators_of_several_breakers_run_by_turns(make):
@@ -122,7 +134,7 @@ def test_generators_of_several_breakers_run_by_turns(make):
         two.throw(Broken())  # type: ignore[attr-defined]  # a generator
     assert first.state is State.CLOSED
     assert second.state is State.OPEN
-    assert breaker_module._held.get() is None
+    assert breaker_module._entered.get() == ()
 
 
 def test_a_generator_that_is_dropped_gives_its_trial_back(make, clock):
@@ -199,27 +211,20 @@ def test_a_cancelled_task_gives_its_trial_back_uncounted(make, clock):
     assert breaker.acquire().trial
 
 
-def test_async_generators_that_run_by_turns_leave_their_own_blocks(make, clock):
+def test_a_task_that_begins_inside_a_block_leaves_its_own(make):
+    """It has a copy of the context, and so the outer block on its stack."""
     breaker = make(max_failures=1)
 
-    async def guarded() -> AsyncIterator[None]:
+    async def fail() -> None:
         with breaker:
-            yield
             raise Broken
 
     async def main() -> None:
-        old = guarded()
-        await anext(old)
-        open_it(breaker)
-        make_trial_due(breaker, clock)
-        trial = guarded()
-        await anext(trial)
-        with pytest.raises(Broken):
-            await anext(old)
-        assert breaker.state is State.HALF_OPEN
-        with pytest.raises(Broken):
-            await anext(trial)
-        assert breaker.state is State.OPEN
+        with breaker:
+            await asyncio.gather(asyncio.ensure_future(fail()), return_exceptions=True)
+            assert breaker.state is State.OPEN
+            assert len(breaker_module._entered.get()) == 1
+        assert breaker_module._entered.get() == ()
 
     asyncio.run(main())
 

@@ -34,8 +34,11 @@ KINDS = {
 MODULES = {PYMEMCACHE: "pymemcache", PYLIBMC: "pylibmc"}
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"no {module}")
-    for module in MODULES.values()
+    pytest.mark.slow,
+    *(
+        pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"no {module}")
+        for module in MODULES.values()
+    ),
 ]
 
 

@@ -30,6 +30,8 @@ from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.traffic import absent, attempts, chain_over, too_slow, traffic, wait_for
 
+pytestmark = pytest.mark.slow
+
 #: Seconds for which the old value must not turn up; TCP sends again after 0.2, 0.4, 0.8 ... s.
 WATCHED = 60 if os.environ.get("RESILIENT_CACHE_TEST_LONG") == "1" else 8
 
@@ -201,7 +203,9 @@ def test_packets_lost_while_connecting_cost_no_more_than_the_limit(
                     wait_for("layer", State.OPEN, 10)
                     time.sleep(0.3)
                     before = list(running.lengths)
-                    assert registry.layer("layer").guard.counters.failures == 0, "nothing was refused"
+                    assert registry.layer("layer").guard.counters.failures == 0, (
+                        "nothing was refused"
+                    )
                     # Until the trials have found it again.
                     namespace.mend()
                     wait_for("layer", State.CLOSED, 20)

@@ -28,8 +28,8 @@ from django_resilient_cache.timeouts.threads import worker
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.threads.worker import ThreadCall, Worker
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
+from tests.calls import FunctionCall
 from tests.entries import DATABASE, chain
-from tests.function_call import FunctionCall
 from tests.services import wait_until
 
 pytestmark = pytest.mark.usefixtures("still_agent")
@@ -445,6 +445,7 @@ def _raise_lookup(raw: BaseCache, *args: Any) -> None:
     raise LookupError
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(limit: ThreadLimit, hang: Hang) -> None:
     abandon(limit, hang, 3)
     for _ in range(300):
@@ -492,7 +493,6 @@ def test_a_forked_process_has_threads_of_its_own(limit: ThreadLimit, hang: Hang)
     if child == 0:
         status = 1
         try:
-            limit.after_fork()
             status = 0 if call(limit, lambda raw: "alive", budget=10) == "alive" else 2
         finally:
             os._exit(status)

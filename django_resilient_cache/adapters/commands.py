@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from django.core.cache import BaseCache
@@ -52,12 +53,12 @@ class Command(ABC):
 # Reading
 
 
+@dataclass(eq=False)
 class Read(Command):
     """A command that asks for one key."""
 
-    def __init__(self, key: Any, version: Any) -> None:
-        self.key = key
-        self.version = version
+    key: Any
+    version: Any
 
 
 class Get(Read):
@@ -94,12 +95,12 @@ class HasKey(Read):
         return Outcome(_HIT, True) if backend.has_key(self.key, version=self.version) else MISS
 
 
+@dataclass(eq=False)
 class ReadMany(Command):
     """A command that asks for several keys."""
 
-    def __init__(self, keys: Sequence[Any], version: Any) -> None:
-        self.keys = keys
-        self.version = version
+    keys: Sequence[Any]
+    version: Any
 
     def nothing(self) -> Outcome:
         """Return the answer where none of the keys is there."""
@@ -171,16 +172,16 @@ class Replacement(Change):
     """Leaves nothing older behind under its keys."""
 
 
+@dataclass(eq=False)
 class Set(Replacement):
     """DONE."""
 
     name = "set"
 
-    def __init__(self, key: Any, value: Any, timeout: Any, version: Any) -> None:
-        self.key = key
-        self.value = value
-        self.timeout = timeout
-        self.version = version
+    key: Any
+    value: Any
+    timeout: Any
+    version: Any
 
     def run(self, backend: BaseCache) -> Outcome:
         _set(backend, self.key, self.value, self.timeout, self.version)
@@ -193,15 +194,15 @@ class Set(Replacement):
         return (self.timeout,)
 
 
+@dataclass(eq=False)
 class SetMany(Replacement):
     """DONE with the keys that the layer did not take."""
 
     name = "set_many"
 
-    def __init__(self, data: Mapping[Any, Any], timeout: Any, version: Any) -> None:
-        self.data = data
-        self.timeout = timeout
-        self.version = version
+    data: Mapping[Any, Any]
+    timeout: Any
+    version: Any
 
     def run(self, backend: BaseCache) -> Outcome:
         if delivers_errors(_class(backend)):
@@ -218,14 +219,14 @@ class SetMany(Replacement):
         return (self.timeout,)
 
 
+@dataclass(eq=False)
 class Delete(Replacement):
     """DONE with whether the key was there."""
 
     name = "delete"
 
-    def __init__(self, key: Any, version: Any) -> None:
-        self.key = key
-        self.version = version
+    key: Any
+    version: Any
 
     def run(self, backend: BaseCache) -> Outcome:
         deleted = survivable(backend, backend.delete, self.key, version=self.version)
@@ -235,14 +236,14 @@ class Delete(Replacement):
         return (self.key,)
 
 
+@dataclass(eq=False)
 class DeleteMany(Replacement):
     """DONE."""
 
     name = "delete_many"
 
-    def __init__(self, keys: Collection[Any], version: Any) -> None:
-        self.keys = keys
-        self.version = version
+    keys: Collection[Any]
+    version: Any
 
     def run(self, backend: BaseCache) -> Outcome:
         survivable(backend, backend.delete_many, list(self.keys), version=self.version)
@@ -262,18 +263,16 @@ class Clear(Change):
         return DONE
 
 
+@dataclass(eq=False)
 class Backfill(Change):
     """Writes entries that were read below, each (key, value, timeout); DONE."""
 
     name = "backfill"
 
-    def __init__(
-        self, entries: Sequence[tuple[Any, Any, Any]], version: Any, *, only_free: bool
-    ) -> None:
-        self.entries = entries
-        self.version = version
-        #: Whether other processes write the layer too, so that only free keys are written.
-        self.only_free = only_free
+    entries: Sequence[tuple[Any, Any, Any]]
+    version: Any
+    only_free: bool = field(kw_only=True)
+    """Whether other processes write the layer too, so that only free keys are written."""
 
     def run(self, backend: BaseCache) -> Outcome:
         for key, value, timeout in self.entries:
@@ -299,16 +298,16 @@ class Decision(Change):
         return (self.key,)
 
 
+@dataclass(eq=False)
 class Add(Decision):
     """DONE with whether the key was free."""
 
     name = "add"
 
-    def __init__(self, key: Any, value: Any, timeout: Any, version: Any) -> None:
-        self.key = key
-        self.value = value
-        self.timeout = timeout
-        self.version = version
+    key: Any
+    value: Any
+    timeout: Any
+    version: Any
 
     def run(self, backend: BaseCache) -> Outcome:
         added = backend.add(self.key, self.value, self.timeout, version=self.version)
@@ -318,15 +317,15 @@ class Add(Decision):
         return (self.timeout,)
 
 
+@dataclass(eq=False)
 class Touch(Decision):
     """DONE with whether the key was there."""
 
     name = "touch"
 
-    def __init__(self, key: Any, timeout: Any, version: Any) -> None:
-        self.key = key
-        self.timeout = timeout
-        self.version = version
+    key: Any
+    timeout: Any
+    version: Any
 
     def run(self, backend: BaseCache) -> Outcome:
         touched = backend.touch(self.key, self.timeout, version=self.version)
@@ -336,13 +335,13 @@ class Touch(Decision):
         return (self.timeout,)
 
 
+@dataclass(eq=False)
 class Count(Decision):
     """DONE with the new value; raises ValueError where the key is missing."""
 
-    def __init__(self, key: Any, delta: Any, version: Any) -> None:
-        self.key = key
-        self.delta = delta
-        self.version = version
+    key: Any
+    delta: Any
+    version: Any
 
 
 class Incr(Count):

@@ -5,7 +5,6 @@ Under ASGI each request has backend instances of its own, so most of it is found
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -344,15 +343,10 @@ class Process:
 
     def reset(self) -> None:
         """Forget all chains and what was under way on them."""
-        self._chains = []
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Forget what was under way: it belongs to the parent."""
-        self.generations.after_fork()
-        self.single_flight.after_fork()
+        if self._chains:
+            self._chains = []
+            self.generations.reset()
+            self.single_flight.reset()
 
 
 process = Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=process.after_fork)

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from django_resilient_cache.concurrency import forks
+
 _STRIPES = 1024
 
 
@@ -99,7 +101,8 @@ class Generations:
     """The stripes of this process; keys are those that callers of a chain use."""
 
     def __init__(self) -> None:
-        self.after_fork()
+        self.reset()
+        forks.reset_in_child(self.reset)
 
     def mutation(self, key: Any) -> Mutation:
         """Return a change of `key` that is to begin."""
@@ -119,8 +122,8 @@ class Generations:
         # `_index` written out: a backfill asks three times.
         return self._stripes[hash(key if type(key) is str else str(key)) % _STRIPES].stamp
 
-    def after_fork(self) -> None:
-        """Begin anew: the parent's threads were changing something, this process is not."""
+    def reset(self) -> None:
+        """Forget what is changing now: in a forked child, those threads are the parent's."""
         self._stripes = [_Stripe() for _ in range(_STRIPES)]
 
     @staticmethod

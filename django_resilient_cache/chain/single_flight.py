@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 
@@ -43,11 +44,11 @@ _LONGEST_WAIT = 5.0
 class Flight:
     """One computation."""
 
-    __slots__ = ("_bells", "done", "outdated", "result", "until", "waiters")
+    __slots__ = ("_events", "done", "outdated", "result", "until", "waiters")
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self._bells: deque[ThreadsafeEvent] = deque()
+        self._events: deque[ThreadsafeEvent] = deque()
         self.waiters = 0
         self.result: bytes | None = None
         #: Whether the entry was changed since it began: the result is older than that.
@@ -58,26 +59,27 @@ class Flight:
     def end(self) -> None:
         """Let all go on that wait."""
         self.done.set()
-        while self._bells:
+        while self._events:
             with suppress(IndexError):
-                self._bells.popleft().ring()
+                self._events.popleft().set()
 
     async def ended(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether it ended."""
-        bell = ThreadsafeEvent()
-        self._bells.append(bell)
+        event = ThreadsafeEvent()
+        self._events.append(event)
         try:
-            return self.done.is_set() or await bell.wait(seconds)
+            return self.done.is_set() or await event.wait(seconds)
         finally:
-            with suppress(ValueError):  # rung, and so not there any more
-                self._bells.remove(bell)
+            with suppress(ValueError):  # set, and so not there any more
+                self._events.remove(event)
 
 
 class SingleFlight:
     """The computations under way in this process."""
 
     def __init__(self) -> None:
-        self.after_fork()
+        self.reset()
+        forks.reset_in_child(self.reset)
 
     def run(self, key: Key, compute: Callable[[Flight], T], left: Callable[[], float | None]) -> T:
         """Return what `compute` returns, here or in another thread that computes it already.
@@ -143,8 +145,8 @@ class SingleFlight:
                     flight.outdated = True
                     del self.under_way[about]
 
-    def after_fork(self) -> None:
-        """Begin anew: the leaders stayed with the parent."""
+    def reset(self) -> None:
+        """Forget what is under way: in a forked child, the leaders are the parent's."""
         # Re-entrant: a signal's handler may use the cache while this very thread holds the lock.
         self._lock = threading.RLock()
         #: Computations by what they are about.

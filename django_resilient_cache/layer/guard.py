@@ -258,12 +258,6 @@ class Guard:
         """Return the error that stands for a rejected call."""
         return CircuitOpenError(self.alias, self.breaker.retry_after)
 
-    def after_fork(self) -> None:
-        """Keep what is known, let go of what belongs to the parent."""
-        self._limit.after_fork()
-        if self.awaited is not None:
-            self.awaited.after_fork()
-
     def close(self) -> None:
         """Let go of connections and threads."""
         self._limit.close()

@@ -26,7 +26,7 @@ from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.conf import LayerConfig
 from django_resilient_cache.layer.guard import Guard
 from django_resilient_cache.layer.recorder import Recorder
-from django_resilient_cache.layer.repair import IN_PASSING, Repair
+from django_resilient_cache.layer.repair import BATCH, IN_PASSING, Repair
 from django_resilient_cache.layer.telemetry import Telemetry
 from django_resilient_cache.timeouts.from_event_loop import OrmThread
 from django_resilient_cache.timeouts.time_limit import Abandoned
@@ -176,7 +176,7 @@ class Layer:
 
     # Coming back
 
-    def repair(self, most: int) -> bool:
+    def repair(self, most: int = BATCH) -> bool:
         """Make up for what was missed; see `Repair.run`."""
         return self._repair.run(most)
 
@@ -189,11 +189,6 @@ class Layer:
     def refusal(self) -> Exception:
         """Return the error that stands for a rejected call."""
         return self.guard.refusal()
-
-    def after_fork(self) -> None:
-        """Keep what is known, let go of what belongs to the parent."""
-        self.guard.after_fork()
-        self.missed_changes.after_fork()
 
     def close(self) -> None:
         """Let go of connections and threads."""

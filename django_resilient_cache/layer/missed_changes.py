@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, TypeAlias
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.layer.abandoned_calls import AbandonedCalls, Entry
 
 #: Keys that one ledger holds; about 20 MB, and only ever in an outage.
@@ -74,6 +75,7 @@ class MissedChanges:
         self.sequence = 0
         #: Whether every entry may be read and decided on: nothing is missed, abandoned or suspect.
         self.in_sync = True
+        forks.reset_in_child(self._reset_after_fork)
 
     def __len__(self) -> int:
         return len(self._missed)
@@ -304,11 +306,11 @@ class MissedChanges:
             self._suspect_until = 0.0
             self._update_in_sync_needs_lock()
 
-    def after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Keep what was missed; calls under way belong to the parent."""
         self._lock = threading.RLock()
         self._abandoned.forget()
-        self._update_in_sync_needs_lock()
+        self.in_sync = False  # so that the first call starts this process's background thread
 
     # Below here: with the lock held
 

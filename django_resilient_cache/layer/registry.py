@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from django.db import connections
 from django_resilient_cache import conf
 from django_resilient_cache.adapters.transactions import Transactions
 from django_resilient_cache.breaker import CircuitBreaker
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.background import INTERVAL, background
 from django_resilient_cache.layer.guard import Guard
 from django_resilient_cache.layer.layer import Layer
@@ -33,8 +33,9 @@ class Registry:
         self._lock = threading.Lock()
         self._layers: dict[str, Layer] = {}
         self._on_reset: list[Callable[[], None]] = []
-        #: Whether the first use of a chain starts the agent, not only the first thing to do.
+        #: Whether the first use of a chain starts the thread, not only the first thing to do.
         self.background_from_first_use = False
+        forks.reset_in_child(self._reset_after_fork)
 
     def layer(self, alias: str) -> Layer:
         """Return the layer of `alias`; raises ImproperlyConfigured where its settings are wrong."""
@@ -63,17 +64,12 @@ class Registry:
         self._on_reset.append(forget)
 
     def tend(self) -> float | None:
-        """Repair and try what needs it; the agent's tick, see `Layer.tend`."""
+        """Repair and try what needs it; the background thread's tick, see `Layer.tend`."""
         waits = [_tended(layer) for layer in list(self._layers.values())]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def after_fork(self) -> None:
-        """Keep the breakers, let go of what belongs to the parent's threads."""
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
-        for layer in self._layers.values():
-            layer.after_fork()
-            if self.background_from_first_use:
-                layer.missed_changes.in_sync = False  # the first call then has the agent see to it
 
 
 def make_layer(
@@ -133,7 +129,7 @@ def _tended(layer: Layer) -> float | None:
 registry = Registry()
 breakers = Breakers()
 background.add_tick(registry.tend)
-background.add_rest(connections.close_all)  # of the agent's thread only
+background.on_idle(connections.close_all)  # of the background thread only
 
 
 def _caches_changed(*, setting: str, **kwargs: object) -> None:
@@ -142,6 +138,3 @@ def _caches_changed(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_caches_changed, dispatch_uid="django_resilient_cache.layer.registry")
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=registry.after_fork)

@@ -22,7 +22,7 @@ CHANGES = 20
 
 
 class Telemetry:
-    """Log lines and signals about one alias, handed to the agent's thread."""
+    """Log lines and signals about one alias, handed to the background thread."""
 
     def __init__(self, alias: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._alias = alias

@@ -27,7 +27,7 @@ def rehearsal() -> Iterator[None]:
 
 def _start_afresh() -> None:
     # While the faults last: a repair that is under way must not get through at the end.
-    with background.at_rest(STOP_SECONDS):
+    with background.paused(STOP_SECONDS):
         for layer in list(registry._layers.values()):
             layer.missed_changes.forget()
         discard_all()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache.adapters.instances import private_instance
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.timeouts.time_limit import Call, T, never
 
 
@@ -28,9 +29,6 @@ class DirectLimit:
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
-    def after_fork(self) -> None:
-        """Nothing here belongs to a process."""
-
     def close(self) -> None:
         """Django closes the instances in ``caches`` itself."""
 
@@ -47,6 +45,7 @@ class OwnDirectLimit:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._here = threading.local()
+        forks.reset_in_child(self._reset_after_fork)
 
     def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """Make the call; nothing keeps it to a budget."""
@@ -58,7 +57,7 @@ class OwnDirectLimit:
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
-    def after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Forget the parent's connections."""
         _of_the_parent.append(self._here)
         self._here = threading.local()

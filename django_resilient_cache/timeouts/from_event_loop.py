@@ -35,9 +35,6 @@ class AwaitedLimit(Protocol):
     def reject_waiting(self) -> None:
         """As `TimeLimit.reject_waiting`."""
 
-    def after_fork(self) -> None:
-        """As `TimeLimit.after_fork`."""
-
     def close(self) -> None:
         """As `TimeLimit.close`."""
 
@@ -65,9 +62,6 @@ class SocketsOnThreads:
 
     def reject_waiting(self) -> None:
         self._threads.reject_waiting()
-
-    def after_fork(self) -> None:
-        self._threads.after_fork()
 
     def close(self) -> None:
         self._threads.close()
@@ -126,9 +120,6 @@ class OrmThread:
 
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
-
-    def after_fork(self) -> None:
-        """An instance for a database belongs to no process."""
 
     def close(self) -> None:
         """Django closes the connections."""

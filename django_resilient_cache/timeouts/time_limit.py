@@ -109,8 +109,5 @@ class TimeLimit(Protocol):
     def reject_waiting(self) -> None:
         """Let those go who wait for a place, with `BulkheadFull`: they are `refused` now."""
 
-    def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent (threads, connections)."""
-
     def close(self) -> None:
         """Let go of connections and idle threads; the limit can be used again."""

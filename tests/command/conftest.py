@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from django_resilient_cache.management import actor
 from django_resilient_cache.management.commands import breakers
-from tests.command.kit import NOW, FakeControl
+from tests.command.frozen_fleet import NOW, FakeControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

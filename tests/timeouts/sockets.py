@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
-from tests.function_call import FunctionCall
+from tests.calls import FunctionCall
 
 from .in_loop import MOST_LAG, InALoop, called
 
@@ -88,7 +88,7 @@ def timed(function, *args, **kwargs):
 
 
 def assert_cut(limit, operation=get, *args, given=0.9, tries=4, budget=LIMIT):
-    """Calls end with Expired, in time; a machine busy elsewhere gets more than one try."""
+    """Calls end with TimedOut, in time; a machine busy elsewhere gets more than one try."""
     seen = []
     for _ in range(tries):
         outcome, seconds = timed(call, limit, operation, *args, budget=budget)

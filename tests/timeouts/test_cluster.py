@@ -11,9 +11,11 @@ from django_resilient_cache.timeouts.strategy import choose, make_limit
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.entries import CHAIN, VALKEY_CLUSTER
-from tests.replication import cluster
+from tests.services.replication import cluster
 
 from .sockets import GRACE, call, get, put, timed
+
+pytestmark = pytest.mark.slow
 
 #: A client that a thread makes has all slots and commands of the cluster to learn first.
 LIMIT = 0.5

@@ -1,11 +1,9 @@
-"""What a call that was cut short must not leave behind in pymemcache, and several servers."""
+"""What a call that was cut short must not leave behind in pymemcache alone, and several servers."""
 
 from __future__ import annotations
 
 import os
 import random
-import socket
-import sys
 import threading
 import time
 
@@ -14,133 +12,25 @@ from django.core.cache import caches
 
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.apart import apart
-from tests.function_call import FunctionCall
+from tests.calls import FunctionCall
 
-from .memcached import limit_for, needs_pymemcache, unix_memcached
+from .memcached import limit_for, needs_pymemcache
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered
 
 pytestmark = needs_pymemcache
-
-
-def get_many(raw, keys):
-    return raw.get_many(keys)
-
-
-def _stutter(server, stop):
-    """Freeze and thaw the server, so that calls are cut at every point of an exchange."""
-    while not stop.is_set():
-        server.freeze()
-        time.sleep(random.uniform(0.001, 0.03))
-        server.thaw()
-        time.sleep(random.uniform(0.001, 0.03))
-
-
-def _connections(limit):
-    """The pools of the limit's client, one for each server."""
-    return [client.client_pool for client in limit.backend()._cache.clients.values()]
-
-
-@pytest.mark.parametrize("make", [services.memcached_server, unix_memcached], ids=["tcp", "unix"])
-def test_no_call_ever_gets_the_answer_of_another(make):
-    keys = [f"key{number}" for number in range(50)]
-    wrong, cut, right = [], [], []
-    stop = threading.Event()
-    with make() as server, limit_for(server.location) as limit:
-        for key in keys:
-            call(limit, put, key, f"value of {key}", budget=2.0)
-
-        def ask():
-            while not stop.is_set():
-                chosen = random.sample(keys, 3)
-                budget = random.choice((0.0005, 0.002, 0.005, 0.02))
-                try:
-                    if random.random() < 0.3:
-                        found = call(limit, get_many, chosen, budget=budget)
-                    else:
-                        found = {chosen[0]: call(limit, get, chosen[0], budget=budget)}
-                except TimedOut:
-                    cut.append(1)
-                    continue
-                right.append(1)
-                wrong.extend(
-                    (key, value) for key, value in found.items() if value != f"value of {key}"
-                )
-
-        threads = [threading.Thread(target=ask) for _ in range(6)]
-        threads.append(threading.Thread(target=_stutter, args=(server, stop)))
-        for thread in threads:
-            thread.start()
-        time.sleep(2.0)
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-        assert not wrong
-        assert len(cut) > 20
-        assert len(right) > 20
-        assert sum(len(pool.free) for pool in _connections(limit)) <= 6 + 1
 
 
 class Interrupted(BaseException):
     """What a signal handler, a greenlet's killer or an event loop throws in."""
 
 
-class Stopped(Exception):
-    """What a task queue's soft time limit throws in."""
+def get_many(raw, keys):
+    return raw.get_many(keys)
 
 
-@pytest.mark.parametrize("kind", [Interrupted, Stopped])
-@apart
-def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(kind, memcached):
-    """It strikes at each line of the client in turn, between request and answer included.
-
-    (Not while a connection leaves its pool, goes back or is closed: there it would be lost, and end
-    as such.)
-    """
-    spared = {"close", "abort", "__del__"}
-
-    def strike_at(line):
-        passed = 0
-
-        def trace(frame, event, arg):
-            nonlocal passed
-            name = frame.f_code.co_filename
-            if "/pymemcache/" not in name and "/limits/" not in name:
-                return trace
-            pooling = frame.f_code.co_qualname.startswith(
-                ("PooledClient.", "_Loan.", "Connections.")
-            )
-            if event == "line" and not pooling and frame.f_code.co_name not in spared:
-                passed += 1
-                if passed == line:
-                    sys.settrace(None)
-                    strikes.append(line)
-                    raise kind
-            return trace
-
-        return trace
-
-    strikes = []
-    with services.Proxy(memcached.address) as proxy, limit_for(proxy.location) as limit:
-        for key in ("one", "two"):
-            call(limit, put, key, f"value of {key}", budget=2.0)
-        for line in range(random.randint(1, 2), 2000, 2):  # all of them, in a few runs
-            call(limit, get, "two", budget=2.0)
-            proxy.answers = "hold"  # the answer must not be there when the next call looks
-            sys.settrace(strike_at(line))
-            try:
-                call(limit, get, "one", budget=0.03)
-            except (kind, Exception):  # the client may have made something else of it
-                pass
-            finally:
-                sys.settrace(None)
-                proxy.answers = "pass"
-
-            assert call(limit, get, "two", budget=2.0) == "value of two"
-            if line not in strikes:  # it waited for its answer: there are no more lines
-                break
-    assert len(strikes) > 20
+def _connections(limit):
+    """The pools of the limit's client, one for each server."""
+    return [client.client_pool for client in limit.backend()._cache.clients.values()]
 
 
 def test_an_interrupt_between_request_and_answer_resets_the_connection(memcached):
@@ -175,20 +65,6 @@ def _raising(kind, poll):
         return poll(milliseconds)
 
     return interrupted
-
-
-def test_a_request_cut_short_is_taken_back():
-    """The connection is reset: what did not reach the server's machine never will."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with limit_for(f"127.0.0.1:{listener.getsockname()[1]}") as limit:
-            outcome, _ = timed(call, limit, put, "key", "value")
-            assert isinstance(outcome, TimedOut)
-            connection, _ = listener.accept()
-            with connection:
-                connection.settimeout(5.0)
-                with pytest.raises(ConnectionResetError):
-                    while connection.recv(65536):
-                        pass
 
 
 def test_an_error_of_the_server_is_the_clients_own(memcached):
@@ -253,6 +129,7 @@ def test_threads_share_one_instance_with_a_connection_each(memcached):
         assert proxy.connections <= 8
 
 
+@pytest.mark.slow
 def test_threads_that_find_the_server_back_at_the_same_time(memcached):
     """pymemcache would take it off its list of failed servers twice, and the second is an error."""
     # So long a time-out that only the first call reaches it, on a busy machine too.
@@ -314,7 +191,6 @@ def test_a_forked_child_uses_nothing_of_its_parent(own_memcached):
             if not child:
                 code = 1
                 try:
-                    limit.after_fork()
                     code = 0 if call(limit, budget=2.0) == "value" else 2
                 finally:
                     os._exit(code)
@@ -357,6 +233,7 @@ def test_keys_are_where_the_bare_client_puts_them(two):
         assert all(len(part) > 5 for part in _by_server(limit, keys).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
 def test_one_of_two_servers_away(two, fault):
     """Its keys fail for as long as it is away, and never turn up on the other one."""

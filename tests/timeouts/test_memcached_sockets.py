@@ -13,7 +13,7 @@ from django.core.cache import caches
 from django_resilient_cache.timeouts.sockets.pymemcache import Connections
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.function_call import FunctionCall
+from tests.calls import FunctionCall
 
 from .memcached import at, limit_for, needs_pymemcache, unix_memcached
 from .sockets import GRACE, LIMIT, assert_cut, call, get, put, timed, until_answered

@@ -18,8 +18,8 @@ from django_resilient_cache.timeouts.direct import OwnDirectLimit
 from django_resilient_cache.timeouts.strategy import make_limit, strange_client
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from tests import services
+from tests.calls import FunctionCall
 from tests.entries import DATABASE, MEMORY, PYLIBMC, PYMEMCACHE, OwnMemcachedLibrary, chain
-from tests.function_call import FunctionCall
 
 from .memcached import CLIENTS, at, configured, needs_pylibmc, needs_pymemcache
 
@@ -41,8 +41,8 @@ OPERATIONS = {
 
 #: Time-outs of the clients' own, so that a frozen server is left without a limit of ours.
 IMPATIENT: dict[Any, dict[str, Any]] = {
-    PYMEMCACHE: {"timeout": 0.3, "connect_timeout": 0.3},
-    PYLIBMC: {"behaviors": {"_poll_timeout": 300, "connect_timeout": 300}},
+    PYMEMCACHE: {"timeout": 0.1, "connect_timeout": 0.1},
+    PYLIBMC: {"behaviors": {"_poll_timeout": 100, "connect_timeout": 100}},
 }
 
 #: What is meant to hide an outage.
@@ -190,6 +190,7 @@ def _asking(key):
     return f"get :1:{key}\r\n".encode()
 
 
+@pytest.mark.slow
 @every_client
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_one_of_two_servers_away(backend, fault, own_memcached):
@@ -382,7 +383,6 @@ def test_a_forked_child_leaves_its_parents_connection_alone(backend, make, memca
         if not child:
             code = 1
             try:
-                limit.after_fork()
                 code = 0 if call(lambda raw: raw.get("key")) == "value" else 2
             finally:
                 os._exit(code)

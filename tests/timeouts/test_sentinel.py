@@ -15,8 +15,8 @@ from django_resilient_cache.adapters.commands import GetWithTtl
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.function_call import FunctionCall
-from tests.replication import SERVICE, watched
+from tests.calls import FunctionCall
+from tests.services.replication import SERVICE, watched
 
 from .in_loop import called
 from .sockets import (
@@ -267,6 +267,7 @@ def naming(port):
     )
 
 
+@pytest.mark.slow
 def test_a_failover(backend, own_servers):
     errors = import_module(f"{package_of(backend)}.exceptions")
     with limit_for(backend, own_servers.addresses) as limit:
@@ -280,6 +281,7 @@ def test_a_failover(backend, own_servers):
         assert b"other" in own_servers.replica.ask(b"GET :1:key\r\n", enough=b"\r\n")
 
 
+@pytest.mark.slow
 def test_a_failover_because_the_master_does_not_answer(backend, own_servers):
     with limit_for(backend, own_servers.addresses) as limit:
         call(limit, put, "key", "value", budget=2.0)
@@ -290,6 +292,7 @@ def test_a_failover_because_the_master_does_not_answer(backend, own_servers):
         assert any(each.takes_writes(own_servers.replica) for each in own_servers.sentinels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("socket_timeout", [None, 0.01], ids=["limit alone", "its own time-out"])
 def test_no_call_ever_gets_the_answer_of_another(backend, socket_timeout, servers):
     """With a time-out of its own the client gives up before the limit, in its own way."""

@@ -11,9 +11,10 @@ from importlib import import_module
 import pytest
 from django.core.cache import caches
 
+from django_resilient_cache.timeouts.sockets import connecting
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
-from tests.function_call import FunctionCall
+from tests.calls import FunctionCall
 
 from .sockets import (
     BACKENDS,
@@ -159,8 +160,9 @@ def test_dripping_inside_the_tls_handshake(backend):
 
 @pytest.mark.parametrize("fault", ["hold", "drip", "drop"])
 @pytest.mark.parametrize("first", [0, 500])
-def test_a_fault_inside_the_tls_handshake(backend, fault, first, valkey, certificates):
+def test_a_fault_inside_the_tls_handshake(backend, fault, first, valkey, certificates, monkeypatch):
     """Callers are cut, and the attempt is given up: the next one finds the server well again."""
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 0.2)
     with (
         services.TlsProxy(valkey.address, certificates) as inner,
         services.Proxy(inner.address) as proxy,
@@ -394,11 +396,11 @@ def test_the_clients_own_shorter_time_out_wins(backend, own_valkey):
 
 
 def test_health_checks_fit_the_budget(backend, own_valkey):
-    with limit_for(backend, own_valkey.url, health_check_interval=1) as limit:
+    with limit_for(backend, own_valkey.url, health_check_interval=0.05) as limit:
         call(limit, put, "key", "value", budget=2.0)
-        time.sleep(1.1)
+        time.sleep(0.06)
         assert call(limit, budget=2.0) == "value"
-        time.sleep(1.1)
+        time.sleep(0.06)
         own_valkey.freeze()
         assert_cut(limit)
 
@@ -417,6 +419,7 @@ def test_an_attempt_to_connect_outlives_its_caller(backend, own_valkey):
         assert proxy.connections == 1
 
 
+@pytest.mark.slow
 def test_connecting_is_given_up_after_about_a_second(backend):
     errors = import_module(f"{package_of(backend)}.exceptions")
     with services.BlackHole() as server, limit_for(backend, server.url) as limit:
@@ -429,6 +432,7 @@ def test_connecting_is_given_up_after_about_a_second(backend):
         assert seconds < 12.0
 
 
+@pytest.mark.slow
 def test_a_starved_call_succeeds_or_blames_little(backend, valkey):
     with limit_for(backend, valkey.url) as limit:
         call(limit, put, "key", "value", budget=2.0)
@@ -445,6 +449,7 @@ def test_a_starved_process_can_connect(backend, valkey):
         assert until_answered(limit, seconds=20.0) is None
 
 
+@pytest.mark.slow
 def test_a_frozen_server_is_blamed_by_a_starved_process(backend, own_valkey):
     """Not for each call, nobody can tell then, but what it is blamed for adds up.
 
@@ -455,7 +460,7 @@ def test_a_frozen_server_is_blamed_by_a_starved_process(backend, own_valkey):
         with burning(2):
             outcomes = [timed(call, limit)[0] for _ in range(6)]
         # What is not cut is the client's own error: connecting was given up.
-        given = [getattr(outcome, "given", LIMIT) for outcome in outcomes]
+        given = [getattr(outcome, "server_seconds", LIMIT) for outcome in outcomes]
         return sum(given) > 0.5 * LIMIT * len(given)
 
     with limit_for(backend, own_valkey.url) as limit:

@@ -1,11 +1,13 @@
-"""What a call that was cut short must not leave behind: answers of others, requests, threads."""
+"""What a call that was cut short must not leave behind: answers of others, requests, threads.
+
+First for every client under the sockets limit, then what is Redis's and Valkey's alone.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import random
-import socket
 import subprocess
 import sys
 import textwrap
@@ -23,8 +25,9 @@ from django_resilient_cache.timeouts.sockets.budget import Budget, current_budge
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
-from tests.apart import apart
-from tests.function_call import FunctionCall
+from tests.calls import FunctionCall
+from tests.in_thread import in_thread
+from tests.timeouts.guarded_clients import GuardedClient, SilentServer, every_client
 
 from .sockets import (
     BACKENDS,
@@ -56,14 +59,17 @@ def _stutter(server, stop):
         time.sleep(random.uniform(0.001, 0.03))
 
 
-@every_backend
+@pytest.mark.slow
+@every_client
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
-def test_no_call_ever_gets_the_answer_of_another(backend, unix, own_valkey):
+def test_no_call_ever_gets_the_answer_of_another(client: GuardedClient, unix: bool) -> None:
     keys = [f"key{number}" for number in range(50)]
-    url = own_valkey.unix_url if unix else own_valkey.url
     wrong, cut, right = [], [], []
     stop = threading.Event()
-    with limit_for(backend, url) as limit:
+    with (
+        (client.unix_server if unix else client.server)() as server,
+        client.limit_for(client.address(server, unix)) as limit,
+    ):
         for key in keys:
             call(limit, put, key, f"value of {key}", budget=2.0)
 
@@ -85,7 +91,7 @@ def test_no_call_ever_gets_the_answer_of_another(backend, unix, own_valkey):
                 )
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
-        threads.append(threading.Thread(target=_stutter, args=(own_valkey, stop)))
+        threads.append(threading.Thread(target=_stutter, args=(server, stop)))
         for thread in threads:
             thread.start()
         time.sleep(2.0)
@@ -93,9 +99,10 @@ def test_no_call_ever_gets_the_answer_of_another(backend, unix, own_valkey):
         for thread in threads:
             thread.join()
 
-    assert not wrong
-    assert len(cut) > 20
-    assert len(right) > 20
+        assert not wrong
+        assert len(cut) > 20
+        assert len(right) > 20
+        assert client.idle_connections(limit) <= 6 + 1
 
 
 class Interrupted(BaseException):
@@ -106,27 +113,26 @@ class Stopped(Exception):
     """What a task queue's soft time limit throws in."""
 
 
-@every_backend
+@pytest.mark.slow
+@every_client
 @pytest.mark.parametrize("kind", [Interrupted, Stopped])
-@apart
-def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(backend, kind, valkey):
+@in_thread
+def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(client: GuardedClient, kind):
     """It strikes at each line of the client in turn, between request and answer included.
 
     (Not while a pool hands out or takes back: there an exception can leave the client's own
-    lock locked, with or without a limit.)
+    lock locked, with or without a limit, or loses the connection, which ends as such.)
     """
-    package = package_of(backend)
-    spared = {"get_connection", "make_connection", "release", "_checkpid", "__del__", "close"}
+    struck = (f"/{client.package}/", "/django_resilient_cache/timeouts/")
 
     def strike_at(line):
         passed = 0
 
         def trace(frame, event, arg):
             nonlocal passed
-            name = frame.f_code.co_filename
-            if f"/{package}/" not in name and "/limits/" not in name:
+            if not any(part in frame.f_code.co_filename for part in struck):
                 return trace
-            if event == "line" and frame.f_code.co_name not in spared:
+            if event == "line" and not client.spared(frame):
                 passed += 1
                 if passed == line:
                     sys.settrace(None)
@@ -137,10 +143,16 @@ def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(backend, kind, 
         return trace
 
     strikes = []
-    with services.Proxy(valkey.address) as proxy, limit_for(backend, proxy.url) as limit:
+    with (
+        client.server() as server,
+        services.Proxy(server.address) as proxy,
+        client.limit_for(client.address(proxy, False)) as limit,
+    ):
         for key in ("one", "two"):
             call(limit, put, key, f"value of {key}", budget=2.0)
-        for line in range(random.randint(1, 3), 2000, 3):  # all of them, in a few runs
+        for line in range(
+            random.randint(1, client.stride), 2000, client.stride
+        ):  # all in a few runs
             call(limit, get, "two", budget=2.0)
             proxy.answers = "hold"  # the answer must not be there when the next call looks
             sys.settrace(strike_at(line))
@@ -155,7 +167,28 @@ def test_an_exception_thrown_in_anywhere_leaves_no_answer_behind(backend, kind, 
             assert call(limit, get, "two", budget=2.0) == "value of two"
             if line not in strikes:  # it waited for its answer: there are no more lines
                 break
-    assert len(strikes) > 30
+    assert len(strikes) > client.least_strikes
+
+
+@pytest.mark.slow
+@every_client
+def test_a_request_cut_short_is_taken_back(client: GuardedClient) -> None:
+    """The connection is reset: what did not reach the server's machine never will."""
+    with (
+        SilentServer() as listener,
+        client.limit_for(client.address(listener, False)) as limit,
+    ):
+        outcome, _ = timed(call, limit, put, "key", "value")
+        assert isinstance(outcome, TimedOut)
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(5.0)
+            with pytest.raises(ConnectionResetError):
+                while connection.recv(65536):
+                    pass
+
+
+# Redis and Valkey
 
 
 def test_a_budget_left_armed_by_an_interrupt_does_not_cut_calls_without_one(valkey):
@@ -166,21 +199,6 @@ def test_a_budget_left_armed_by_an_interrupt_does_not_cut_calls_without_one(valk
             assert call(limit, budget=2.0) is None
         finally:
             current_budget.reset(token)
-
-
-@every_backend
-def test_a_request_cut_short_is_taken_back(backend, own_valkey):
-    """The connection is reset: what did not reach the server's machine never will."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with limit_for(backend, f"redis://127.0.0.1:{listener.getsockname()[1]}/0") as limit:
-            outcome, _ = timed(call, limit)
-            assert isinstance(outcome, TimedOut)
-            connection, _ = listener.accept()
-            with connection:
-                connection.settimeout(5.0)
-                with pytest.raises(ConnectionResetError):
-                    while connection.recv(65536):
-                        pass
 
 
 @every_backend
@@ -265,7 +283,6 @@ def test_a_forked_child_uses_nothing_of_its_parent(backend, own_valkey):
             if not child:
                 code = 1
                 try:
-                    limit.after_fork()
                     fresh = _client_id(limit) != before
                     code = 0 if fresh and call(limit, budget=2.0) == "value" else 2
                 finally:
@@ -286,7 +303,7 @@ def _script(body):
         django.setup()
         from django_resilient_cache.timeouts.time_limit import TimedOut
         from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
-        from tests.function_call import FunctionCall
+        from tests.calls import FunctionCall
         limit = SocketsLimit("default")
         def get(key, budget=0.1):
             return limit.call(FunctionCall(lambda raw: raw.get(key)), budget, trial=False)

@@ -20,8 +20,8 @@ from django_resilient_cache.timeouts.sockets.budget import current_budget
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
 from tests import services
+from tests.calls import FunctionCall
 from tests.entries import DJANGO_REDIS, PYMEMCACHE
-from tests.function_call import FunctionCall
 
 from . import memcached, sockets
 from .in_loop import MOST_LAG, exit_code_of, needs_greenlet, watched, watching
@@ -500,7 +500,6 @@ def test_a_forked_child_uses_nothing_of_its_parents_loop(client, server):
         if not child:
             code = 1
             try:
-                limit.after_fork()
                 threading.Thread(target=answer_in_child, args=(limit,)).start()
                 code = 0 if answers.wait(10.0) else 2
             finally:

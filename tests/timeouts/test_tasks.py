@@ -19,24 +19,21 @@ from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.time_limit import TimedOut
+from tests.calls import FunctionCall
 from tests.entries import DATABASE, DUMMY, FAULTY, FILE, MEMORY, PYMEMCACHE, REDIS, chain
-from tests.function_call import FunctionCall
 
 
 class InPlace:
     """Threads that are quick."""
 
     def __init__(self) -> None:
-        self.closed = self.forked = self.turned_away = 0
+        self.closed = self.turned_away = 0
 
     async def acall(self, call: Any, budget: float | None, *, trial: bool) -> Any:
         return call.run(None)
 
     def reject_waiting(self) -> None:
         self.turned_away += 1
-
-    def after_fork(self) -> None:
-        self.forked += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -74,10 +71,9 @@ def test_it_is_not_called_when_nothing_is_left() -> None:
 
 def test_the_threads_go_with_it() -> None:
     awaited, threads = on_threads()
-    awaited.after_fork()
     awaited.reject_waiting()
     awaited.close()
-    assert (threads.forked, threads.turned_away, threads.closed) == (1, 1, 1)
+    assert (threads.turned_away, threads.closed) == (1, 1)
 
 
 def test_a_call_is_made_once_or_not_at_all() -> None:

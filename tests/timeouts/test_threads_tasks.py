@@ -15,8 +15,8 @@ from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.threads import worker as workers
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut
+from tests.calls import FunctionCall
 from tests.entries import MEMORY
-from tests.function_call import FunctionCall
 from tests.services import wait_until
 
 from .in_loop import watching
@@ -224,16 +224,16 @@ def test_one_that_is_cancelled_as_its_result_comes_has_nothing_abandoned(limit):
 
 
 def test_a_result_that_comes_as_the_time_is_up_is_taken(limit, monkeypatch):
-    """By a thread that has claimed the call and rings just then."""
+    """By a thread that has claimed the call and sets the event just then."""
     waits = ThreadsafeEvent.wait
 
-    async def wait(bell, seconds):
+    async def wait(event, seconds):
         if seconds is not None:
-            wait_until(lambda: bell.rung)
-            bell.rung = False
+            wait_until(event.is_set)
+            event._is_set = False
             return False
-        bell.ring()
-        return await waits(bell, None)
+        event.set()
+        return await waits(event, None)
 
     monkeypatch.setattr(ThreadsafeEvent, "wait", wait)
     assert run(acall(limit, answer)) == "answer"

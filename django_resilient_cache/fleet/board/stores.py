@@ -53,19 +53,12 @@ def open_board(config: ControlConfig) -> Board:
     return Board(store, config.project)
 
 
-def _after_fork() -> None:
-    for store in _stores.values():
-        store.after_fork()
-
-
 def _settings_changed(*, setting: str, **kwargs: object) -> None:
     if setting == "CACHES":
         while _stores:
             _stores.popitem()[1].close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 setting_changed.connect(_settings_changed, dispatch_uid="django_resilient_cache.fleet.board.stores")
 
 
@@ -92,9 +85,6 @@ class AliasStore:
 
     def delete(self, key: str, budget: float) -> None:
         self._call(Delete(key, None), budget)
-
-    def after_fork(self) -> None:
-        self._limit.after_fork()
 
     def close(self) -> None:
         self._limit.close()
@@ -129,9 +119,6 @@ class DirectoryStore:
 
     def delete(self, key: str, budget: float) -> None:
         self._own().delete(key)
-
-    def after_fork(self) -> None:
-        """Nothing here belongs to a process."""
 
     def close(self) -> None:
         """Nothing is kept open."""

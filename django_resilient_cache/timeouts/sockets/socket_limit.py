@@ -15,6 +15,7 @@ from typing import TypeVar
 from django.core.cache.backends.base import BaseCache
 
 from django_resilient_cache.adapters.instances import private_instance
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import note
 from django_resilient_cache.timeouts.bulkhead import Bulkhead
 from django_resilient_cache.timeouts.sockets.budget import (
@@ -52,6 +53,7 @@ class SocketsLimit:
         self._lock = threading.Lock()
         self._room = Bulkhead(max_concurrency)
         self.refused: Callable[[], bool] = never
+        forks.reset_in_child(self._reset_after_fork)
 
     def backend(self) -> BaseCache:
         """Return the instance of our own, made now if it has to be."""
@@ -129,7 +131,7 @@ class SocketsLimit:
         """Let those go who wait for a place."""
         self._room.reject_waiting()
 
-    def after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
         self._lock = threading.Lock()
         self._backend = None

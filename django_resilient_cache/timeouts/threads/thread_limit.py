@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import note
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.bulkhead import WaitQueue
@@ -37,7 +38,8 @@ class ThreadLimit:
         self._max = max_concurrency
         self._clock = clock
         self.refused: Callable[[], bool] = never
-        self.after_fork()
+        self._begin()
+        forks.reset_in_child(self._begin)
 
     def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """Make the call on a thread; see `TimeLimit.call`."""
@@ -66,17 +68,17 @@ class ThreadLimit:
         """As `call`, while the event loop goes on."""
         began = self._clock()
         job = ThreadCall(call)
-        bell = ThreadsafeEvent()
-        job.notify = bell.ring
+        event = ThreadsafeEvent()
+        job.notify = event.set
         worker = await self._aworker(budget, began, wait=not trial)
         asked = began
         try:
             asked = self._clock()
             worker.run(job)
             left = None if budget is None else began + budget - self._clock()
-            given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
+            given_up = not await event.wait(left) and job.claim.acquire(blocking=False)
             if not given_up:
-                await bell.wait(None)  # it came first after all: it is on its way
+                await event.wait(None)  # it came first after all: it is on its way
         except BaseException:  # cancelled, say
             self._let_go(call, job, worker)
             raise
@@ -109,8 +111,8 @@ class ThreadLimit:
             with self._freed:
                 self._freed.notify_all()
 
-    def after_fork(self) -> None:
-        """Begin anew: the threads stayed with the parent."""
+    def _begin(self) -> None:
+        """Begin without threads: after a fork they are the parent's."""
         self._idle: deque[Worker] = deque()
         self._freed = threading.Condition()
         self._started = 0
