@@ -23,7 +23,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from benchmarks.report import PACKAGES, about
+from benchmarks.report import PACKAGES, PlainTable, about
 from benchmarks.result import Goal
 from benchmarks.servers import HOST, NoServerError, Server, free_port
 from benchmarks.setup import LIMIT
@@ -285,17 +285,19 @@ def _longest(way: str, load: str, pairs: Sequence[tuple[Window, Window]]) -> Lin
     return Line(way, f"Redis frozen, {load}: longest cache call", longest * 1e3, "ms", goal)
 
 
-def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
+def command(arguments: Sequence[str]) -> int:
     """Measure each way in turn; return the exit code."""
     options = _parser().parse_args(arguments)
     seconds, rounds = (0.5, 1) if options.quick else (options.seconds, options.rounds)
     connections = 10 if options.quick else CONNECTIONS
-    _print(HEADINGS)
+    table = PlainTable(_WIDTHS)
+    table.line(HEADINGS)
     found = []
-    for way in options.way or WAYS:
-        for line in measure(Site(way, frozen, connections), seconds, rounds):
-            found.append(line)
-            _print(line.cells())
+    with Server() as redis:
+        for way in options.way or WAYS:
+            for line in measure(Site(way, redis, connections), seconds, rounds):
+                found.append(line)
+                table.line(line.cells())
     packages = (*PACKAGES[:4], "uvicorn", "uvloop", "httptools")
     print(f"\n{connections} connections, limit {LIMIT:g} s; {about(packages)}")
     if options.json:
@@ -303,11 +305,6 @@ def command(arguments: Sequence[str], healthy: Server, frozen: Server) -> int:
         report = {"about": about(), "rows": rows}
         options.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return 0
-
-
-def _print(cells: Sequence[str]) -> None:
-    padded = (cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
-    print("  ".join(padded).rstrip(), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

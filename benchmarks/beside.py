@@ -1,4 +1,4 @@
-"""The rows about the agent's thread: how long reads take beside a repair, and beside a board that hangs."""
+"""The rows about the background thread: how long reads take beside a repair, and beside a board that hangs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, fl
 
     fill(cache(rested))
     _outage(bench, cache(repaired))
-    ledger = registry.layer("repaired_redis").ledger
+    ledger = registry.layer("repaired_redis").missed_changes
     waiting = len(ledger)
 
     @contextmanager
@@ -63,7 +63,7 @@ def _repair(bench: Bench, repaired: str, rested: str) -> tuple[Spread, float, fl
 
     @contextmanager
     def resting() -> Iterator[Any]:
-        with background.at_rest(PATIENCE):
+        with background.paused(PATIENCE):
             yield cache(rested)
 
     found = by_turns(bench, repairing, resting)

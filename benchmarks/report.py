@@ -40,8 +40,11 @@ class Table(Protocol):
 class PlainTable:
     """Columns of fixed widths."""
 
+    def __init__(self, widths: Sequence[int] = _WIDTHS) -> None:
+        self._widths = widths
+
     def line(self, cells: Sequence[str]) -> None:
-        padded = (cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
         print("  ".join(padded).rstrip(), flush=True)
 
 
@@ -65,12 +68,12 @@ def cells(row: Row, result: Result) -> Sequence[str]:
         row.name,
         row.work,
         row.against,
-        f"{_written(figure.median)} {unit}",
-        f"{_written(figure.low)} to {_written(figure.high)}",
+        f"{written(figure.median)} {unit}",
+        f"{written(figure.low)} to {written(figure.high)}",
         str(row.goal),
         "yes" if row.goal.met(figure.median) else "no",
-        f"{_written(result.subject)} {result.unit}",
-        f"{_written(result.reference)} {result.unit}",
+        f"{written(result.subject)} {result.unit}",
+        f"{written(result.reference)} {result.unit}",
     )
 
 
@@ -102,5 +105,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _written(value: float) -> str:
+def written(value: float) -> str:
+    """Return a figure as it is printed."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"

@@ -107,6 +107,13 @@ class Server:
             return False
 
 
+@contextmanager
+def healthy_and_frozen() -> Iterator[tuple[Server, Server]]:
+    """Start two: one that stays well, and one to be frozen."""
+    with Server() as healthy, Server() as frozen:
+        yield healthy, frozen
+
+
 class Memcached(Server):
     """A Memcached, for the rows that are about one."""
 

@@ -72,7 +72,7 @@ def _get_through(
 ) -> Result:
     from django_resilient_cache.layer.registry import registry
 
-    if registry.layer(layer or bare).strategy != strategy:
+    if registry.layer(layer or bare).guard.strategy != strategy:
         raise NotMeasuredError(f"the {strategy} strategy does not know this client")
     reference, chain = cache(bare), cache(alias)
     reference.set("key", "value", None)

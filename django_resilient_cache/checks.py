@@ -112,7 +112,7 @@ def _client_problems(layer: LayerConfig) -> Iterator[Problem]:
             "raises when its server is away: if it answers misses, the breaker never opens.",
             "Use Django's PyMemcacheCache; or make sure that it raises, and silence this check.",
         )
-    elif layer.family == "pylibmc":
+    elif layer.family.name == "pylibmc":
         yield Problem(
             "resilient_cache.W011",
             setting_path(layer.alias, "BACKEND"),
@@ -171,8 +171,8 @@ def _near_copies(chain: str) -> Iterator[tuple[LayerConfig, LayerConfig]]:
     """Yield each layer of a chain that is per process, with the shared one below it."""
     layers = list(_valid(conf.layers_of(chain)))
     for position, layer in enumerate(layers):
-        shared = [below for below in layers[position + 1 :] if not below.per_process]
-        if layer.per_process and layer.family != "dummy" and shared:
+        shared = [below for below in layers[position + 1 :] if not below.family.per_process]
+        if layer.family.per_process and not layer.family.keeps_nothing and shared:
             yield layer, shared[0]
 
 

@@ -1,4 +1,4 @@
-"""Signals.  Sent from the agent's thread, off the data path; a receiver that raises is logged.
+"""Signals.  Sent from the background thread, off the data path; a receiver that raises is logged.
 
 Both have the alias of the layer as their sender.
 """

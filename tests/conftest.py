@@ -10,19 +10,20 @@ import django
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from tests import services, turns
-from tests.postgresql import PostgreSQLServer, postgresql_server
+from tests import services
+from tests.exclusive import pytest_runtest_protocol  # noqa: F401  # pytest finds its hook here
+from tests.services.postgresql import PostgreSQLServer, postgresql_server
 
 # Here, and not in pytest's configuration: tests.settings is importable once this file is.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
 # These use what is set up only now.
-from tests.databases import cache_table  # noqa: E402  # once Django is set up
-from tests.victims import Victims  # noqa: E402  # once Django is set up
+from tests.services.cache_tables import cache_table  # noqa: E402  # once Django is set up
+from tests.services.shared_servers import SharedServers  # noqa: E402  # once Django is set up
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from pytest_django import DjangoDbBlocker
 
@@ -30,56 +31,22 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("suite", deadline=None)
 hypothesis_settings.load_profile("suite")
 
-
-#: What is marked "once"; see the markers in pyproject.toml.
-ONCE = (
-    "tests/browser/",
-    "tests/command/test_processes.py",
-    "tests/example/",
-    "tests/fleet/test_board_property.py",
-    "tests/fleet/test_processes.py",
-    "tests/fleet/test_without_fleet.py",
-    "tests/processes/",
-    "tests/test_benchmarks.py",
-)
-
-#: What runs with no other test beside it; see turns.py.
-ALONE = (
-    "tests/processes/test_orders_to_all.py",
-    "tests/processes/test_uvicorn_load.py",
-    "tests/test_under_load.py",
-)
+#: Seconds after which a test that is not marked slow is named.  The mark is for what takes over
+#: one second; a machine that is busy with something else makes nobody look bad.
+TOO_SLOW = 5.0
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid.startswith(ONCE):
-            item.add_marker(pytest.mark.once)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
-    file = _alone(item)
-    if file is None or item.session.stash.get(_HERE, None) != file:
-        turns.begin(alone=file is not None)
-        item.session.stash[_HERE] = file
-    try:
-        return (yield)
-    finally:
-        if file is None or nextitem is None or _alone(nextitem) != file:
-            item.session.stash[_HERE] = None
-            turns.end()
-
-
-#: The file of `ALONE` whose tests are running.
-_HERE = pytest.StashKey[str | None]()
-
-
-def _alone(item: pytest.Item) -> str | None:
-    return next((file for file in ALONE if item.nodeid.startswith(file)), None)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that should be marked slow; that fails nothing."""
+    reports: list[pytest.TestReport] = terminalreporter.getreports("passed")
+    found = [
+        f"{report.duration:.1f} s  {report.nodeid}"
+        for report in reports
+        if report.when == "call" and report.duration > TOO_SLOW and "slow" not in report.keywords
+    ]
+    if found:
+        terminalreporter.section("slow, and not marked so")
+        terminalreporter.write_line("\n".join(found))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -196,7 +163,7 @@ def shared_sqlite_table(
 
 @pytest.fixture
 def sqlite_table(shared_sqlite_table: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """A table for a DatabaseCache in a database of its own; see tests/databases.py."""
+    """A table for a DatabaseCache in a database of its own; see tests/services/cache_tables.py."""
     with django_db_blocker.unblock():
         yield shared_sqlite_table
 
@@ -215,23 +182,25 @@ def shared_postgresql_table(
 def postgresql_table(
     shared_postgresql_table: str, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[str]:
-    """A table for a DatabaseCache on a healthy PostgreSQL; see tests/databases.py."""
+    """A table for a DatabaseCache on a healthy PostgreSQL; see tests/services/cache_tables.py."""
     with django_db_blocker.unblock():
         yield shared_postgresql_table
 
 
 @pytest.fixture(scope="session")
-def all_victims(django_db_blocker: DjangoDbBlocker) -> Iterator[Victims]:
-    """The servers behind `victims`; not for tests."""
-    with Victims(django_db_blocker.unblock) as made:
+def kept_servers(django_db_blocker: DjangoDbBlocker) -> Iterator[SharedServers]:
+    """The servers behind `shared_servers`; not for tests."""
+    with SharedServers(django_db_blocker.unblock) as made:
         yield made
 
 
 @pytest.fixture
-def victims(all_victims: Victims, django_db_blocker: DjangoDbBlocker) -> Iterator[Victims]:
+def shared_servers(
+    kept_servers: SharedServers, django_db_blocker: DjangoDbBlocker
+) -> Iterator[SharedServers]:
     """Servers to be frozen and killed, healthy at the start of the test; faster than own ones."""
     with django_db_blocker.unblock():
-        yield all_victims
+        yield kept_servers
 
 
 @pytest.fixture(scope="session")

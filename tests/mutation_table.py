@@ -1,12 +1,52 @@
 """The rules of coming back, and how each is taken out of the package.
 
-See tests/mutations.py.  A mutation replaces lines of one module; each must be there exactly once.
+See tests/mutations.py.  A rule is taken out by edits (tests/code_edits.py) of one function or more;
+functions and constants are named as "module:path", modules without the package's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from tests.code_edits import (
+    Edit,
+    argument,
+    assigned,
+    becomes,
+    call_becomes,
+    condition,
+    ends_with,
+    read_as,
+    return_becomes,
+    returns,
+    skips,
+    starts_with,
+    without_call,
+    without_statement,
+    without_term,
+    without_yields,
+)
+
+COMMANDS = "adapters.commands"
+LAYER = "layer.layer:Layer"
+RECORDER = "layer.recorder:Recorder"
+MISSED = "layer.missed_changes:MissedChanges"
+ABANDONED = "layer.abandoned_calls:AbandonedCalls"
+REPAIR = "layer.repair:Repair"
+CHAIN = "chain.chain:Chain"
+UPPERS = "chain.backfill:UpperLayers"
+MUTATION = "chain.generations:Mutation"
+EXPIRY = "chain.expiry:Expiry"
+BACKEND = "backend.cache:ResilientCache"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A function or constant that is changed, and how."""
+
+    function: str
+    edits: tuple[Edit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +56,7 @@ class Mutation:
     name: str
     rule: str
     """What holds no more."""
-    module: str
-    edits: tuple[tuple[str, str], ...]
-    """What is replaced by what."""
+    places: tuple[Place, ...]
     by: str = ""
     """The test that fails where the property test cannot see the rule; empty: the property test."""
 
@@ -28,182 +66,163 @@ def _mutations() -> Iterator[Mutation]:
     yield from _what_is_answered()
     yield from _what_ends_a_note()
     yield from _repair()
-    yield from _late_calls()
+    yield from _abandoned_calls()
     yield from _lifetimes()
     yield from _bounds()
     yield from _late_results()
     yield from _ttl()
 
 
-def _one(name: str, rule: str, module: str, old: str, new: str, by: str = "") -> Mutation:
-    return Mutation(name, rule, module, ((old, new),), by)
+def _one(name: str, rule: str, function: str, *edits: Edit, by: str = "") -> Mutation:
+    return Mutation(name, rule, (Place(function, edits),), by)
+
+
+def _two(name: str, rule: str, one: tuple[str, Edit], other: tuple[str, Edit]) -> Mutation:
+    return Mutation(name, rule, tuple(Place(function, (edit,)) for function, edit in (one, other)))
+
+
+def _is(command: str) -> str:
+    return f"command.name == {command!r}"
+
+
+def _named(command: str) -> str:
+    return command.replace("_", "-")
 
 
 def _what_enters() -> Iterator[Mutation]:
     yield _one(
         "rejected-is-not-missed",
         "a change that the breaker rejected enters the ledger",
-        "layer/layer.py",
-        "        elif operation not in changes.BACKFILLS and operation not in changes.DECISIONS:",
-        "        elif False:",
+        f"{LAYER}._recorded",
+        without_call("missed"),
     )
     yield _one(
         "rejected-is-not-missed-twice",
         "so does one that is rejected before the ledger is asked",
-        "layer/layer.py",
-        "                self.rejected += 1\n                self._books.missed(operation, args)\n",
-        "                self.rejected += 1\n",
+        f"{LAYER}._before",
+        without_call("missed"),
     )
     for kind in ("FAILED", "TIMED_OUT"):
         yield _one(
             f"{kind.lower().replace('_', '-')}-is-not-missed",
             f"a change that ended as {kind} enters the ledger",
-            "layer/layer.py",
-            "            self._books.unconfirmed(operation, args, outcome.abandoned)",
-            f"            if kind is not Kind.{kind}:\n"
-            "                self._books.unconfirmed(operation, args, outcome.abandoned)",
+            f"{LAYER}._recorded",
+            skips("unconfirmed", when=f"outcome.kind is Kind.{kind}"),
         )
-    for name in ("set", "delete", "set_many", "delete_many"):
+    for command in ("set", "delete", "set_many", "delete_many"):
         yield _one(
-            f"{name.replace('_', '-')}-is-not-missed",
-            f"a missed {name} enters the ledger",
-            "layer/recorder.py",
-            "        if operation is operations.clear:\n            first = ",
-            f"        if operation is operations.{name}:\n            return\n"
-            "        if operation is operations.clear:\n            first = ",
+            f"{_named(command)}-is-not-missed",
+            f"a missed {command} enters the ledger",
+            f"{RECORDER}.missed",
+            returns("None", when=_is(command)),
         )
     yield _one(
         "clear-is-not-missed",
         "a missed clear() enters the ledger",
-        "adapters/effects.py",
-        "DECISIONS | {operations.clear}",
-        "DECISIONS",
+        f"{RECORDER}.missed",
+        returns("None", when=_is("clear")),
     )
     yield _one(
         "backfill-is-not-missed",
         "a backfill that may have been made enters the ledger",
-        "layer/recorder.py",
-        "        if operation not in changes.DECISIONS:\n            self.missed(",
-        "        if operation in changes.BACKFILLS:\n            return\n"
-        "        if operation not in changes.DECISIONS:\n            self.missed(",
+        f"{RECORDER}.unconfirmed",
+        returns("None", when=_is("backfill")),
     )
     yield _one(
         "refused-key-is-not-missed",
         "a key that a batch did not take enters the ledger",
-        "layer/recorder.py",
-        "        if refused:\n",
-        "        if False:\n",
+        f"{RECORDER}.confirmed",
+        without_call("missed"),
     )
     yield _one(
         "interrupted-is-not-missed",
         "a change whose caller was ended in it enters the ledger",
-        "layer/layer.py",
-        "        if interrupts(error):  # else",
-        "        if False:  # else",
+        f"{LAYER}._ended_early",
+        without_call("unconfirmed"),
     )
     yield _one(
         "interrupted-repair-in-passing-hides-the-change",
         "so does one whose caller was ended in a repair before it",
-        "layer/layer.py",
-        "            if operation in changes.REPLACING or operation is operations.clear:\n",
-        "            if False:\n",
+        f"{LAYER}._repair_in_passing",
+        without_call("missed"),
     )
     yield _one(
         "decision-is-missed",
         "what add, incr, decr and touch could not do stays out of the authority's ledger",
-        "layer/recorder.py",
-        "        if operation not in changes.DECISIONS:\n            self.missed(",
-        "        if True:\n            self.missed(",
+        f"{RECORDER}.unconfirmed",
+        condition("Decision", "True"),
     )
     yield _one(
         "rejected-decision-is-missed",
         "the same, rejected by the breaker",
-        "layer/layer.py",
-        "        elif operation not in changes.BACKFILLS and operation not in changes.DECISIONS:",
-        "        elif operation not in changes.BACKFILLS:",
+        f"{LAYER}._recorded",
+        condition("Replacement", "{} or isinstance(command, Decision)"),
     )
-    yield _one(
-        "reset-forgets",
-        "a breaker's reset does not forget the ledger",
-        "layer/layer.py",
-        "        self.ledger = self._books.ledger\n",
-        "        self.ledger = self._books.ledger\n"
-        "        reset = self.breaker.reset\n"
-        "        self.breaker.reset = lambda: (self.ledger.forget(), reset())\n",
-    )
-    yield _one(
-        "auto-forgets",
-        "nor does the end of an order",
-        "layer/layer.py",
-        "        self.ledger = self._books.ledger\n",
-        "        self.ledger = self._books.ledger\n"
-        "        auto = self.breaker.auto\n"
-        "        self.breaker.auto = lambda: (self.ledger.forget(), auto())\n",
-    )
+    for order, rule in (
+        ("reset", "a breaker's reset does not forget the ledger"),
+        ("auto", "nor does the end of an order"),
+    ):
+        yield _one(
+            f"{order}-forgets",
+            rule,
+            f"{LAYER}.__init__",
+            ends_with(
+                f"{order} = self.breaker.{order}\n"
+                f"self.breaker.{order} = lambda: (self.missed_changes.forget(), {order}())"
+            ),
+        )
 
 
 def _what_is_answered() -> Iterator[Mutation]:
-    for name in ("operations.get", "operations.has_key", "ttl.get_with_ttl"):
+    for command, rule in (
+        ("get", "a key in the ledger is not read by get"),
+        ("has_key", "a key in the ledger is not read by has_key"),
+        ("get_with_ttl", "a key in the ledger is not read by get_with_ttl"),
+        ("get_many", "nor by get_many"),
+        ("get_many_with_ttl", "nor by get_many_with_ttl"),
+    ):
         yield _one(
-            f"held-key-is-read-by-{name.partition('.')[2].replace('_', '-')}",
-            f"a key in the ledger is not read by {name.partition('.')[2]}",
-            "layer/recorder.py",
-            "            return (MISS if holds(args[0], args[-1]) else None), args",
-            f"            held = operation is not {name} and holds(args[0], args[-1])\n"
-            "            return (MISS if held else None), args",
-        )
-    for name in ("operations.get_many", "ttl.get_many_with_ttl"):
-        yield _one(
-            f"held-key-is-read-by-{name.partition('.')[2].replace('_', '-')}",
-            f"nor by {name.partition('.')[2]}",
-            "layer/recorder.py",
-            "            keys = [key for key in args[0] if not holds(key, args[-1])]",
-            f"            free = operation is {name}\n"
-            "            keys = [key for key in args[0] if free or not holds(key, args[-1])]",
+            f"stale-key-is-read-by-{_named(command)}",
+            rule,
+            f"{RECORDER}.before",
+            returns("None, command", when=_is(command)),
         )
     yield _one(
-        "held-key-is-read-the-short-way",
+        "stale-key-is-read-the-short-way",
         "nor in place, where the nearest layer is",
-        "backend/cache.py",
-        "is not None and near.ledger.trusted:",
-        "is not None:",
+        f"{BACKEND}._get_nearest",
+        without_term("in_sync"),
     )
     yield _one(
-        "held-key-is-backfilled",
+        "stale-key-is-backfilled",
         "a key in the ledger is not backfilled",
-        "layer/recorder.py",
-        "            entries = [entry for entry in args[0] if not holds(entry[0], args[-1])]",
-        "            entries = list(args[0])",
+        f"{RECORDER}.before",
+        returns("None, command", when=_is("backfill")),
     )
     yield _one(
         "suspect-layer-is-read",
         "a suspect layer is not read",
-        "layer/missed_changes.py",
-        "        return name in self._missed or self.suspect",
-        "        return name in self._missed",
+        f"{MISSED}.is_stale",
+        without_term("suspect"),
     )
-    for name in ("add", "incr", "decr", "touch"):
+    for command in ("add", "incr", "decr", "touch"):
         yield _one(
-            f"{name}-is-decided-on-a-held-key",
-            f"{name} is not decided on a key in the ledger",
-            "layer/recorder.py",
-            "            undecided = self._is_undecided(args)\n",
-            f"            undecided = operation is not operations.{name} and "
-            "self._is_undecided(args)\n",
+            f"{command}-is-decided-on-a-stale-key",
+            f"{command} is not decided on a key in the ledger",
+            f"{RECORDER}.before",
+            returns("None, command", when=_is(command)),
         )
     yield _one(
         "decided-while-missed",
         "nor is what was decided on it while it was missed",
-        "layer/recorder.py",
-        "        elif operation in changes.DECISIONS and self._is_undecided(args):",
-        "        elif False:",
+        f"{RECORDER}.confirmed",
+        condition("_is_in_doubt", "False"),
     )
     yield _one(
         "decided-while-a-clear-is-late",
         "nothing is decided while a clear() may still be made",
-        "layer/missed_changes.py",
-        "        return bool(self._late.clears) or self.holds(name)",
-        "        return self.holds(name)",
+        f"{MISSED}.in_doubt",
+        without_term("clears"),
     )
 
 
@@ -211,59 +230,44 @@ def _what_ends_a_note() -> Iterator[Mutation]:
     yield _one(
         "confirmed-change-ends-no-note",
         "a later change that gets through ends the note",
-        "layer/recorder.py",
-        "            self.once_committed(lambda: self.ledger.reached(names, mark))",
-        "            pass",
+        f"{RECORDER}.confirmed",
+        without_call("confirmed"),
     )
     yield _one(
         "confirmed-clear-ends-no-note",
         "so does a later clear()",
-        "layer/recorder.py",
-        "            self.once_committed(lambda: self.ledger.cleared(mark))",
-        "            pass",
+        f"{RECORDER}.confirmed",
+        without_call("cleared"),
     )
     yield _one(
         "change-ends-a-newer-note",
         "a change that began before the note does not end it",
-        "layer/missed_changes.py",
-        "                if missed is not None and missed.number <= mark and name not in self._late:",
-        "                if missed is not None and name not in self._late:",
+        f"{MISSED}.confirmed",
+        without_term("sequence"),
     )
     yield _one(
         "clear-ends-a-newer-note",
         "nor does a clear() that began before it",
-        "layer/missed_changes.py",
-        "                if missed.number <= mark and name not in self._late:",
-        "                if name not in self._late:",
+        f"{MISSED}.cleared",
+        without_term("sequence"),
     )
     yield _one(
         "clear-ends-a-newer-missed-clear",
         "nor does that end a clear() missed since",
-        "layer/missed_changes.py",
-        "    def cleared(self, mark: int) -> None:\n"
-        '        """Note that the layer was emptied by a call that began at `mark`: nothing older is there."""\n'
-        "        with self._lock:\n"
-        "            if self._missed_clear <= mark:\n",
-        "    def cleared(self, mark: int) -> None:\n"
-        '        """Note that the layer was emptied by a call that began at `mark`: nothing older is there."""\n'
-        "        with self._lock:\n"
-        "            if True:\n",
+        f"{MISSED}.cleared",
+        condition("_missed_clear", "True"),
     )
     yield _one(
         "clear-ends-newer-suspicion",
         "nor the suspicion over a key for which there was no room since",
-        "layer/missed_changes.py",
-        "            if self._overflow <= mark:\n",
-        "            if True:\n",
+        f"{MISSED}.cleared",
+        condition("_overflow", "True"),
     )
     yield _one(
         "notes-have-no-order",
         "each note is newer than what began before it",
-        "layer/missed_changes.py",
-        "            first = self.trusted\n"
-        "            self.mark += 1\n"
-        "            until = inf if unsure else self._until()\n",
-        "            first = self.trusted\n            until = inf if unsure else self._until()\n",
+        f"{MISSED}.record",
+        without_statement("sequence"),
     )
 
 
@@ -271,259 +275,207 @@ def _repair() -> Iterator[Mutation]:
     yield _one(
         "repair-clears-a-newer-note",
         "a repair ends the notes that it made up for, not newer ones of the same keys",
-        "layer/missed_changes.py",
-        "                if self._missed.get(name) is missed:",
-        "                if name in self._missed:",
+        f"{MISSED}.repaired",
+        condition("_missed", "name in self._missed"),
     )
     yield _one(
         "repair-deletes-nothing",
         "a repair deletes what was missed",
-        "layer/layer.py",
-        "            outcome = self._make_up(call, operations.delete_many, (keys, batch[0][1].version))",
-        "            self._books.wait_for_repair(None, call)\n"
-        "            outcome = Outcome(Kind.DONE)",
+        f"{REPAIR}._delete",
+        argument("DeleteMany", 0, "[]"),
     )
     yield _one(
         "repair-sets",
         "it deletes only",
-        "layer/layer.py",
-        "operations.delete_many, (keys, batch[0][1].version))",
-        "operations.set_many, (dict.fromkeys(keys), None, batch[0][1].version))",
+        f"{REPAIR}._delete",
+        call_becomes("DeleteMany", "SetMany(dict.fromkeys({}.keys), None, batch[0][1].version)"),
+        starts_with(f"from django_resilient_cache.{COMMANDS} import SetMany"),
     )
     yield _one(
         "repair-ends-no-note",
         "and ends the notes then",
-        "layer/layer.py",
-        "            return False\n"
-        "        self._books.once_committed(lambda: self.ledger.repaired(batch))\n"
-        "        return True",
-        "            return False\n        return True",
+        f"{REPAIR}._delete",
+        without_call("once_committed"),
     )
     for state in ("CLOSED", "FORCED_CLOSED"):
         yield _one(
             f"no-repair-while-{state.lower().replace('_', '-')}",
             f"it goes on while the breaker is {state.lower().replace('_', ' ')}",
-            "layer/layer.py",
-            "        if self.ledger.trusted:\n            again = None\n",
-            f"        if self.ledger.trusted or self.breaker.state is State.{state}:\n"
-            "            again = None\n",
+            f"{REPAIR}.tend",
+            condition("in_sync", f"{{}} or self._breaker.state is State.{state}"),
         )
     yield _one(
         "repair-without-a-permit",
         "each batch has a permit of its own",
-        "layer/layer.py",
-        "            outcome = self.attempt(None, operation, args)\n",
-        "            outcome = self._limit.call(operation, args, self._seconds, trial=False)\n",
+        f"{REPAIR}._make_up",
+        call_becomes(
+            "attempt", "self._guard._limit.call(command, self._guard._seconds, trial=False)"
+        ),
     )
     yield _one(
         "repair-without-batches",
         "a batch has no more keys than it may",
-        "layer/missed_changes.py",
-        "                elif len(found) < most:",
-        "                elif True:",
+        f"{MISSED}.pending",
+        condition("most", "True"),
     )
     yield _one(
         "repair-without-pauses",
         "there is a pause between two batches",
-        "layer/layer.py",
-        "        elif self.repair():\n            return REPAIR_PAUSE",
-        "        elif max([self.repair() for _ in range(10)]):\n            return REPAIR_PAUSE",
+        f"{REPAIR}.tend",
+        condition("run", "max([{} for _ in range(10)])"),
     )
-    yield Mutation(
+    yield _two(
         "repair-keeps-nothing-of-a-part",
         "what a repair has done is done, whatever comes of the rest",
-        "layer/layer.py",
-        (
-            (
-                "            return False\n"
-                "        self._books.once_committed(lambda: self.ledger.repaired(batch))\n"
-                "        return True",
-                "            return False\n        return True",
-            ),
-            (
-                "            return False\n        return bool(due) and not self.ledger.trusted",
-                "            return False\n"
-                "        self.ledger.repaired(due)\n"
-                "        return bool(due) and not self.ledger.trusted",
-            ),
-        ),
+        (f"{REPAIR}._delete", without_call("once_committed")),
+        (f"{REPAIR}.run", condition("_delete", "{} or self._missed.repaired(pending)")),
     )
     yield _one(
         "repair-mixes-versions",
         "a batch is of one version",
-        "layer/layer.py",
-        "            like = (type(missed.version), str(missed.version))",
-        "            like = 0",
+        f"{REPAIR}.run",
+        assigned("like", "0"),
     )
     yield _one(
         "repair-within-a-request",
-        "it is the agent's, never a request's",
-        "layer/layer.py",
-        "        if in_passing and agent.stalled:\n",
-        "        if True:\n",
+        "it is the background thread's, never a request's",
+        f"{LAYER}._before",
+        condition("in_passing", "True"),
     )
     yield _one(
         "no-repair-without-threads",
-        "unless no agent can run: then each call repairs a few",
-        "layer/layer.py",
-        "        if in_passing and agent.stalled:\n",
-        "        if False:\n",
+        "unless no thread can run: then each call repairs a few",
+        f"{LAYER}._before",
+        condition("in_passing", "False"),
     )
     yield _one(
         "no-trials-for-an-idle-process",
         "the breaker of an idle process is tried too",
-        "layer/layer.py",
-        '        self.attempt(None, operations.has_key, ("resilient-cache-trial", None))',
-        "        pass",
+        f"{REPAIR}._try_when_idle",
+        without_call("attempt"),
     )
     yield _one(
         "decided-during-a-repair",
         "nothing is decided on a key while its repair is under way",
-        "layer/missed_changes.py",
-        "            self.expect(((name, missed.key, missed.version) for name, missed in left), call)\n",
-        "",
+        f"{MISSED}.start_repairing",
+        without_call("expect"),
     )
     yield _one(
         "decided-during-a-repaired-clear",
         "nor on any while a missed clear() is being made up for",
-        "layer/missed_changes.py",
-        "            self.expect_clear(call)\n        return mark",
-        "        return mark",
+        f"{MISSED}.start_repairing_clear",
+        without_call("expect_clear"),
     )
     yield _one(
         "repair-of-what-is-made-up-for",
         "a repair leaves alone what was made up for since it was due",
-        "layer/missed_changes.py",
-        "                if self._missed.get(name) is missed and name not in self._late\n",
-        "                if name not in self._late\n",
+        f"{MISSED}.start_repairing",
+        without_term("_missed"),
     )
     yield _one(
         "given-up-repair-counts-as-ended",
         "a repair that was given up may still be made",
-        "layer/layer.py",
-        "        self._books.wait_for_repair(outcome.abandoned, call)",
-        "        self._books.wait_for_repair(None, call)",
+        f"{REPAIR}._make_up",
+        argument("wait_for_repair", 0, "None"),
     )
     yield _one(
         "clear-is-not-made-up-for",
         "a missed clear() is made up for",
-        "layer/layer.py",
-        "        if self.ledger.clear_due and not self._repair_clear():",
-        "        if False:",
+        f"{REPAIR}.run",
+        condition("clear_pending", "False"),
     )
     yield _one(
         "missed-clear-without-suspicion",
         "until then the layer is suspect",
-        "layer/missed_changes.py",
-        "        return bool(self._missed_clear) or self._clock() < self._suspect_until",
-        "        return self._clock() < self._suspect_until",
+        f"{MISSED}.suspect",
+        without_term("_missed_clear"),
     )
     yield _one(
         "repaired-clear-ends-newer-notes",
         "a clear() that is made up for ends no newer note",
-        "layer/layer.py",
-        "        self._books.once_committed(lambda: self.ledger.cleared(mark))\n        return True",
-        "        self.ledger.cleared(self.ledger.mark)\n        return True",
+        f"{REPAIR}._clear",
+        argument("cleared", 0, "self._missed.sequence"),
     )
 
 
-def _late_calls() -> Iterator[Mutation]:
-    yield Mutation(
+def _abandoned_calls() -> Iterator[Mutation]:
+    yield _two(
         "abandoned-call-does-not-keep-its-key",
         "a key is not repaired while a call that was given up may change it",
-        "layer/missed_changes.py",
-        (
-            ("                if name in self._late:\n                    continue\n", ""),
-            (" is missed and name not in self._late\n", " is missed\n"),
-        ),
+        (f"{MISSED}.pending", condition("_abandoned", "False")),
+        (f"{MISSED}.start_repairing", without_term("_abandoned")),
     )
     yield _one(
         "change-ends-the-note-of-a-late-call",
         "nor does a change end its note",
-        "layer/missed_changes.py",
-        "missed.number <= mark and name not in self._late:\n"
-        "                    del self._missed[name]\n"
-        "            self._heard()",
-        "missed.number <= mark:\n"
-        "                    del self._missed[name]\n"
-        "            self._heard()",
+        f"{MISSED}.confirmed",
+        without_term("_abandoned"),
     )
     yield _one(
         "clear-ends-the-note-of-a-late-call",
         "nor does a clear()",
-        "layer/missed_changes.py",
-        "                if missed.number <= mark and name not in self._late:",
-        "                if missed.number <= mark:",
+        f"{MISSED}.cleared",
+        without_term("_abandoned"),
     )
     yield _one(
         "time-ends-the-note-of-a-late-call",
         "nor does time",
-        "layer/missed_changes.py",
-        "                if missed.until <= now and name not in self._late:",
-        "                if missed.until <= now:",
+        f"{MISSED}.expire",
+        without_term("_abandoned"),
     )
     yield _one(
         "late-call-renews-no-order",
         "what began before a late call ended does not end the note",
-        "layer/missed_changes.py",
-        "                    missed.number = self.mark\n",
-        "                    pass\n",
+        f"{MISSED}.call_ended",
+        without_statement("missed", "sequence"),
     )
     yield _one(
         "late-call-renews-no-time",
         "what a late call wrote lives from its end on",
-        "layer/missed_changes.py",
-        "                    missed.until = max(missed.until, until)\n",
-        "",
+        f"{MISSED}.call_ended",
+        without_statement("missed", "until"),
     )
     yield _one(
         "change-over-a-late-decision-is-not-missed",
         "a change that a late add may undo is missed, though it got through",
-        "layer/missed_changes.py",
-        "                if name in late and name not in self._missed:\n",
-        "                if False:\n",
+        f"{MISSED}.begin",
+        condition("_missed", "False"),
     )
     yield _one(
         "decision-is-not-late",
         "an add, incr or touch that was given up is late too",
-        "layer/recorder.py",
-        "        elif abandoned is not None:\n            self.ledger.expect(",
-        "        elif False:\n            self.ledger.expect(",
+        f"{RECORDER}.unconfirmed",
+        condition("abandoned", "False"),
     )
     yield _one(
         "first-of-several-late-calls-is-enough",
         "a key waits for each call that may change it",
-        "layer/abandoned_calls.py",
-        "                if not calls:\n                    del self._by_name[name]",
-        "                del self._by_name[name]",
+        f"{ABANDONED}._stop_waiting",
+        condition("not calls", "True"),
     )
     yield _one(
         "late-call-is-waited-for-without-end",
         "a call that never ends keeps nothing for ever",
-        "layer/abandoned_calls.py",
-        "late.waited_for and late.until <= now]",
-        "False]",
+        f"{ABANDONED}.overdue",
+        returns("[]"),
     )
     yield _one(
         "call-that-ends-after-all-is-not-missed",
         "one that ends after all is noted then",
-        "layer/missed_changes.py",
-        "                    if not (late.waited_for or deleted):\n",
-        "                    if False:\n",
+        f"{MISSED}.call_ended",
+        without_call("_record_needs_lock"),
     )
     yield _one(
         "forget-keeps-late-calls",
         "an operator's word ends the wait for late calls",
-        "layer/missed_changes.py",
-        "            self._late.give_up_all(self._missed)\n",
-        "",
+        f"{MISSED}.forget",
+        without_call("give_up_all"),
     )
     yield _one(
         "forget-forgets-late-calls",
         "and what they may bring back is noted when they end",
-        "layer/missed_changes.py",
-        "            self._late.give_up_all(self._missed)\n",
-        "            self._late.forget()\n",
+        f"{MISSED}.forget",
+        call_becomes("give_up_all", "self._abandoned.forget()"),
     )
 
 
@@ -531,80 +483,70 @@ def _lifetimes() -> Iterator[Mutation]:
     yield _one(
         "note-has-no-time",
         "a note stays for as long as anything older can live",
-        "layer/missed_changes.py",
-        "        return inf if lifetime is None else self._clock() + lifetime",
-        "        return inf if lifetime is None else self._clock() + 1",
+        f"{MISSED}._until",
+        call_becomes("_lifetime", "{} and 1"),
     )
     yield _one(
         "note-stays-for-the-default-alone",
         "which is the longest timeout used there",
-        "layer/recorder.py",
-        "        return max(float(self._default), self._longest)",
-        "        return float(self._default)",
+        f"{RECORDER}._lifetime",
+        call_becomes("max", "float(self._default)"),
     )
     yield _one(
         "note-stays-for-the-longest-alone",
         "or the layer's own",
-        "layer/recorder.py",
-        "        return max(float(self._default), self._longest)",
-        "        return self._longest",
+        f"{RECORDER}._lifetime",
+        call_becomes("max", "self._longest"),
     )
     yield _one(
         "note-of-eternal-entries-ends",
         "or for ever",
-        "layer/recorder.py",
-        "        if self._default is None or self._longest is None:\n            return None\n",
-        "        if self._default is None or self._longest is None:\n            return 60.0\n",
+        f"{RECORDER}._lifetime",
+        return_becomes("None", "60.0"),
     )
-    for name, index in (("set", 2), ("add", 2), ("set_many", 1), ("touch", 1)):
+    for command in ("Set", "Add", "SetMany", "Touch"):
+        name = {"SetMany": "set-many"}.get(command, command.lower())
         yield _one(
-            f"timeout-of-{name.replace('_', '-')}-is-not-kept",
-            f"the timeout of {name} counts",
-            "adapters/effects.py",
-            f"    operations.{name}: {index},\n",
-            "",
+            f"timeout-of-{name}-is-not-kept",
+            f"the timeout of {name.replace('-', '_')} counts",
+            f"{COMMANDS}:{command}.timeouts",
+            returns("()"),
         )
     yield _one(
         "timeout-of-a-backfill-is-not-kept",
         "so does that of a backfill",
-        "adapters/effects.py",
-        "    return (timeout for _, _, timeout in args[0]) if operation in BACKFILLS else ()",
-        "    return ()",
+        f"{COMMANDS}:Backfill.timeouts",
+        returns("()"),
     )
     yield _one(
         "timeout-of-an-unanswered-change-is-not-kept",
         "so does that of a change that was not confirmed",
-        "layer/layer.py",
-        "        if kind is not Kind.REJECTED and outcome.made:\n            self._books.lives(operation, args)\n",
-        "        if kind is not Kind.REJECTED and outcome.made:\n",
+        f"{LAYER}._recorded",
+        skips("note_lifetime", when="outcome.kind is not Kind.DONE"),
     )
     yield _one(
         "timeout-of-an-interrupted-change-is-not-kept",
         "and of one whose caller was ended",
-        "layer/layer.py",
-        'if not `args`."""\n        self._books.lives(operation, args)\n',
-        'if not `args`."""\n',
+        f"{LAYER}._ended_early",
+        without_call("note_lifetime"),
     )
     yield _one(
         "held-by-a-frozen-server-is-forgotten-in-time",
         "what a frozen server may hold is not forgotten with time",
-        "layer/missed_changes.py",
-        "            until = inf if unsure else self._until()\n",
-        "            until = self._until()\n",
+        f"{MISSED}.record",
+        assigned("until", "self._until()"),
     )
     yield _one(
         "held-by-a-frozen-server-is-forgotten-with-the-next-note",
         "nor when its key is missed again",
-        "layer/missed_changes.py",
-        "            until = max(until, known.until)\n",
-        "            pass\n",
+        f"{MISSED}._record_needs_lock",
+        call_becomes("max", "until"),
     )
     yield _one(
         "notes-never-end-with-time",
         "a note ends when nothing older can live there any more",
-        "layer/missed_changes.py",
-        "        return inf if lifetime is None else self._clock() + lifetime",
-        "        return inf",
+        f"{MISSED}._until",
+        returns("inf"),
     )
 
 
@@ -612,47 +554,42 @@ def _bounds() -> Iterator[Mutation]:
     yield _one(
         "no-bound",
         "a ledger has room for so many keys",
-        "layer/missed_changes.py",
-        "        if len(self._missed) <= self._capacity or name in self._late:\n",
-        "        if True:\n",
+        f"{MISSED}._keep_capacity_needs_lock",
+        returns("None"),
     )
     yield _one(
         "no-suspicion-beyond-the-bound",
         "past that the layer is suspect",
-        "layer/missed_changes.py",
-        "        self._suspect_until = max(self._suspect_until, given_up.until)\n",
-        "",
+        f"{MISSED}._keep_capacity_needs_lock",
+        without_statement("_suspect_until"),
     )
     yield _one(
         "suspicion-ends-too-soon",
         "for as long as any of what there was no room for can live",
-        "layer/missed_changes.py",
-        "        self._suspect_until = max(self._suspect_until, given_up.until)\n",
-        "        self._suspect_until = given_up.until\n",
+        f"{MISSED}._keep_capacity_needs_lock",
+        assigned("_suspect_until", "given_up.until"),
     )
     yield _one(
         "suspicion-never-ends",
         "and no longer than the layer's answer and a lifetime",
-        "layer/missed_changes.py",
-        "        if self._suspect_until == inf:\n",
-        "        if False:\n",
+        f"{MISSED}._answered_needs_lock",
+        returns("None"),
     )
     yield _one(
         "late-key-makes-room",
         "a key that is late keeps its note",
-        "layer/missed_changes.py",
-        "        if len(self._missed) <= self._capacity or name in self._late:\n",
-        "        if len(self._missed) <= self._capacity:\n",
+        f"{MISSED}._keep_capacity_needs_lock",
+        without_term("_abandoned"),
     )
     yield _one(
         "suspect-layer-is-not-written",
         "a suspect layer is written",
-        "layer/layer.py",
-        "        return self._books.answer(operation, args)",
-        "        if self.ledger.suspect and operation in changes.REPLACING:\n"
-        "            self._books.missed(operation, args)\n"
-        "            return REJECTED, args\n"
-        "        return self._books.answer(operation, args)",
+        f"{LAYER}._before",
+        call_becomes(
+            "before",
+            "{} if not self.missed_changes.suspect or not isinstance(command, Replacement)"
+            " else (self._recorder.missed(command), (REJECTED, command))[1]",
+        ),
     )
 
 
@@ -660,95 +597,83 @@ def _late_results() -> Iterator[Mutation]:
     yield _one(
         "ended-change-is-not-told-above",
         "a change that ended early is missed by the layers above that could keep its caller",
-        "chain/backfill.py",
-        "                    yield index, operations.missed, (operation, args)\n",
-        "                    continue\n",
+        f"{UPPERS}._drop_after",
+        without_call("miss"),
     )
     yield _one(
         "ended-change-is-not-dropped-above",
         "and dropped from those that cannot",
-        "chain/backfill.py",
-        "                else:\n                    yield index, operation, args\n",
-        "                else:\n                    continue\n",
+        f"{UPPERS}._drop_after",
+        without_yields(),
     )
     yield _one(
         "copy-is-not-checked",
         "a copy is dropped again where its key changed while it was made",
-        "chain/backfill.py",
-        "            if self._generations.token(key) is not token:\n"
-        "                yield index, operations.delete, (key, version)\n",
-        "",
+        f"{UPPERS}.fill",
+        without_statement("Delete"),
     )
     yield _one(
         "copies-are-not-checked",
         "so are copies of a batch",
-        "chain/backfill.py",
-        "            if changed:\n",
-        "            if False:\n",
+        f"{UPPERS}.fill_many",
+        without_statement("DeleteMany"),
     )
     yield _one(
         "overlapping-changes-are-not-dropped",
         "changes that overlap leave no copy",
-        "chain/backfill.py",
-        "            if mutation.disturbed():\n",
-        "            if False:\n",
+        f"{UPPERS}.changing",
+        condition("overlapped", "False"),
     )
     yield _one(
         "decided-key-is-not-dropped-above",
         "what incr, decr and touch have changed is dropped above",
-        "chain/chain.py",
-        "            if outcome.kind is not Kind.REJECTED:  # without",
-        "            if False:  # without",
+        f"{CHAIN}._changed",
+        condition("REJECTED", "False"),
     )
     yield _one(
         "decided-key-without-an-answer-is-not-dropped-above",
         "so is what they may have changed",
-        "chain/chain.py",
-        "            if outcome.kind is not Kind.REJECTED:  # without",
-        "            if outcome.kind is Kind.DONE:  # without",
+        f"{CHAIN}._changed",
+        condition("REJECTED", "outcome.kind is Kind.DONE"),
     )
     yield _one(
         "outdated-value-is-kept-above",
         "what was computed before a change is not kept above",
-        "chain/chain.py",
-        "else mutation.follows(read):",
-        "else read is not None:",
+        f"{CHAIN}.add",
+        call_becomes("follows", "read is not None"),
         # Its flight knows of most of them, and the change itself of those that come later.
-        by="tests/test_chain.py",
+        by="tests/test_chain.py::test_get_or_set_keeps_no_value_from_before_a_change",
     )
     yield _one(
         "given-value-is-as-old-as-its-miss",
         "nor is a value that was given before one",
-        "backend/cache.py",
-        "self._keeping(name, default, timeout, number, given)",
-        "self._keeping(name, default, timeout, number, token(name))",
+        f"{BACKEND}.get_or_set",
+        read_as("given", "stamp_of(name)"),
         # The model takes such a value for as old as the end of its call.
-        by="tests/test_flight.py",
+        by="tests/test_flight.py::"
+        "test_a_given_value_does_not_replace_one_that_was_set_during_its_call",
     )
     yield _one(
         "reader-does-not-see-a-change-under-way",
         "no copy is made while its key is being changed",
-        "chain/generations.py",
-        "            self._before, stripe.quiet = stripe.quiet, None\n",
-        "            self._before = stripe.quiet\n",
+        f"{MUTATION}.begin",
+        assigned("stamp", "stripe.stamp, stripe.stamp"),
         # Neither of two operations is inside the other then; in the property test one always is.
-        by="tests/test_generations.py",
+        by="tests/test_generations.py::test_there_is_no_token_while_the_key_changes",
     )
     yield _one(
         "reader-does-not-see-a-change-that-ended",
         "nor with what was read before",
-        "chain/generations.py",
-        "        stripe, quiet = self._stripe, object()\n",
-        "        stripe, quiet = self._stripe, self._before\n",
+        f"{MUTATION}.end",
+        call_becomes("object", "self._before"),
     )
     yield _one(
         "change-does-not-see-another-under-way",
         "a change that begins while another one is under way overlaps with it",
-        "chain/generations.py",
-        "            self._number = stripe.started if stripe.changing == 1 else 0\n",
-        "            self._number = stripe.started\n",
+        f"{MUTATION}.begin",
+        assigned("_number", "stripe.started"),
         # Neither of two operations is inside the other then; in the property test one always is.
-        by="tests/test_generations.py",
+        by="tests/test_generations.py::test_overlap_is_seen_from_both_sides",
     )
 
 
@@ -756,51 +681,44 @@ def _ttl() -> Iterator[Mutation]:
     yield _one(
         "copy-takes-no-remaining-time",
         "a copy has no more time than the entry has left below",
-        "chain/chain.py",
-        "            operation = get_with_ttl if token is not None else operations.get\n",
-        "            operation = operations.get\n",
+        f"{CHAIN}.get",
+        assigned("command", "Get"),
     )
     yield _one(
         "copies-take-no-remaining-time",
         "nor have copies of a batch",
-        "chain/backfill.py",
-        "        left = dict(lifetimes)\n",
-        "        left = dict.fromkeys(lifetimes, -1.0)\n",
+        f"{UPPERS}.fill_many",
+        call_becomes("dict", "dict.fromkeys(lifetimes, -1.0)"),
     )
     yield _one(
         "copy-is-not-capped",
         "nor more than its layer's own TIMEOUT",
-        "chain/expiry.py",
-        "        ttl = _shorter(ttl, position.cap)\n",
-        "",
+        f"{EXPIRY}.of_copy",
+        without_statement("cap"),
     )
     yield _one(
         "written-above-without-a-cap",
         "nor has what is written to all layers",
-        "chain/expiry.py",
-        "                below = _shorter(below, position.cap)\n",
-        "                pass\n",
+        f"{EXPIRY}._of",
+        without_statement("cap"),
     )
     yield _one(
         "fractions-of-a-second-outlive",
         "a layer above lives no fraction of a second longer than one that knows whole ones",
-        "chain/expiry.py",
-        "            below = _whole(below)\n",
-        "",
+        f"{EXPIRY}._of",
+        without_statement("_whole"),
     )
     yield _one(
         "ended-entry-is-copied",
         "what has ended is not copied",
-        "chain/backfill.py",
-        "            if ttl is not None and ttl <= 0:\n                return\n",
-        "            if ttl is not None and ttl <= 0:\n                ttl = 5\n",
+        f"{UPPERS}.fill",
+        call_becomes("of_copy", "(lambda ttl: 5 if ttl is not None and ttl <= 0 else ttl)({})"),
     )
     yield _one(
         "near-copies-without-a-bound",
         "a per-process layer keeps nothing longer than 5 seconds",
-        "backend/bound_chain.py",
-        "NEAR_SECONDS = 5.0",
-        "NEAR_SECONDS = 50.0",
+        "backend.bound_chain:NEAR_SECONDS",
+        becomes("50.0"),
     )
 
 

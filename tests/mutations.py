@@ -3,17 +3,20 @@
     python -m tests.mutations               # all, a line each; exit code 1 if one survives
     python -m tests.mutations NAME ...      # some of them
     python -m tests.mutations --list
+    python -m tests.mutations --diff NAME   # what a mutant's code looks like
 
 The rules and how each is taken out stand in tests/mutation_table.py.  First the whole package has
-to pass, then each mutant, a package with a few lines replaced, has to fail: the property test, or
-what the table names where the property test cannot see the rule.  Hypothesis draws the same
+to pass, then each mutant, a package with a function or two edited, has to fail: the property test,
+or what the table names where the property test cannot see the rule.  Hypothesis draws the same
 examples each time, so that one run says what the next one will.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
+import difflib
 import functools
 import importlib
 import io
@@ -35,6 +38,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from tests.code_edits import find
 from tests.mutation_table import MUTATIONS, Mutation
 
 NAME = "django_resilient_cache"
@@ -52,14 +56,13 @@ _HEAVY = (
 )
 
 #: The whole package.
-NOTHING = Mutation("nothing", "nothing is taken out: all pass", "", ())
+NOTHING = Mutation("nothing", "nothing is taken out: all pass", ())
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the tests said of a mutant."""
 
-    mutation: Mutation
     killed: bool
     by: str
     """The test that failed."""
@@ -68,60 +71,79 @@ class Found:
     seconds: float = 0.0
 
 
-def text_of(mutation: Mutation) -> str:
-    """Return the mutated module; raises LookupError where the table does not fit the package."""
-    text = _path(mutation).read_text("utf-8")
-    for old, new in mutation.edits:
-        if text.count(old) != 1:
+def code_of(mutation: Mutation) -> dict[str, ast.Module]:
+    """Return the edited modules; raises LookupError where the table does not fit the package."""
+    modules: dict[str, ast.Module] = {}
+    for place in mutation.places:
+        module, _, path = place.function.partition(":")
+        tree = modules.setdefault(module, _parsed(module))
+        try:
+            function = find(tree, path)
+            before = ast.unparse(function)
+            for edit in place.edits:
+                edit(function)
+            if ast.unparse(function) == before:
+                raise LookupError("the edits change nothing")
+        except LookupError as error:
             raise LookupError(
-                f"tests/mutation_table.py, {mutation.name}: {mutation.module} has this "
-                f"{text.count(old)} times, which must be once:\n{old}"
-            )
-        text = text.replace(old, new)
-    return text
+                f"tests/mutation_table.py, {mutation.name}, {place.function}: {error}"
+            ) from None
+        ast.fix_missing_locations(tree)
+    return modules
 
 
-def _path(mutation: Mutation) -> Path:
+def _parsed(module: str) -> ast.Module:
+    return ast.parse(_path(module).read_text("utf-8"))
+
+
+def _path(module: str) -> Path:
     spec = find_spec(NAME)
     assert spec is not None
     assert spec.origin is not None
-    return Path(spec.origin).parent / mutation.module
+    return Path(spec.origin).parent.joinpath(*module.split(".")).with_suffix(".py")
 
 
-class _Mutant(SourceFileLoader):
-    """Imports the one module that lacks the rule."""
+class _EditedLoader(SourceFileLoader):
+    """Loads a module from the tree that the edits have left."""
 
-    def __init__(self, mutation: Mutation) -> None:
-        self.module = f"{NAME}.{mutation.module.removesuffix('.py').replace('/', '.')}"
-        super().__init__(self.module, str(_path(mutation)))
-        self._text = text_of(mutation)
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return (
-            spec_from_file_location(fullname, self.path, loader=self)
-            if fullname == self.module
-            else None
-        )
+    def __init__(self, module: str, tree: ast.Module) -> None:
+        super().__init__(f"{NAME}.{module}", str(_path(module)))
+        self._tree = tree
 
     def get_code(self, fullname: str) -> CodeType:
-        return compile(self._text, self.path, "exec", dont_inherit=True)
+        return compile(self._tree, self.path, "exec", dont_inherit=True)
+
+
+class _Mutant:
+    """Finds the modules that lack the rule."""
+
+    def __init__(self, mutation: Mutation) -> None:
+        loaders = [_EditedLoader(module, tree) for module, tree in code_of(mutation).items()]
+        self.loaders = {loader.name: loader for loader in loaders}
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        loader = self.loaders.get(fullname)
+        if loader is None:
+            return None
+        return spec_from_file_location(fullname, loader.path, loader=loader)
 
 
 def put_to_the_test(mutation: Mutation, examples: int = EXAMPLES) -> Found:
     """Let the tests loose on a mutant.  In a process of its own that has not imported the package."""
     assert NAME not in sys.modules
-    if mutation.edits:
+    if mutation.places:
         mutant: Any = _Mutant(mutation)
         sys.meta_path.insert(0, mutant)
-        importlib.import_module(mutant.module)  # before pytest looks for modules its own way
+        for module in mutant.loaders:  # before pytest looks for modules its own way
+            importlib.import_module(module)
     if mutation.by:
-        return _unit_tests(mutation, [mutation.by])
-    found = _property_test(mutation, examples)
+        return _unit_tests([mutation.by])
+    found = _property_test(examples)
     by = sorted({each.by for each in MUTATIONS} - {""})
-    return found if mutation.edits or found.killed or not by else _control(mutation, by)
+    return found if mutation.places or found.killed or not by else _control(by)
 
 
-def _property_test(mutation: Mutation, examples: int) -> Found:
+def _property_test(examples: int) -> Found:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     importlib.import_module("django").setup()
     test: Any = importlib.import_module("tests.test_property_chain")
@@ -141,17 +163,17 @@ def _property_test(mutation: Mutation, examples: int) -> Found:
             case("runTest").runTest()
         except AssertionError as error:
             by = f"{machine.__name__}, example {number()}"
-            return Found(mutation, killed=True, by=by, said=str(error).partition("\n")[0])
-    return Found(mutation, killed=False, by="", said="")
+            return Found(killed=True, by=by, said=str(error).partition("\n")[0])
+    return Found(killed=False, by="", said="")
 
 
-def _control(mutation: Mutation, names: list[str]) -> Found:
+def _control(names: list[str]) -> Found:
     """Let unit tests loose on the package as it is: in a new process, as this one has run others."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:randomly", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout + done.stderr)
-    return Found(mutation, killed=done.returncode == 1, by=" ".join(names), said=done.stdout[-300:])
+    return Found(killed=done.returncode == 1, by=" ".join(names), said=done.stdout[-300:])
 
 
 def _counted(machine: Any) -> Callable[[], int]:
@@ -167,7 +189,7 @@ def _counted(machine: Any) -> Callable[[], int]:
     return lambda: next(count) - 2  # and one more, which is none: only to see what there is to do
 
 
-def _unit_tests(mutation: Mutation, names: list[str]) -> Found:
+def _unit_tests(names: list[str]) -> Found:
     pytest: Any = importlib.import_module("pytest")
     said = io.StringIO()
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
@@ -177,7 +199,7 @@ def _unit_tests(mutation: Mutation, names: list[str]) -> Found:
     if end not in (0, 1):
         raise RuntimeError(said.getvalue())
     errors = [line[1:].strip() for line in said.getvalue().splitlines() if line.startswith("E ")]
-    return Found(mutation, killed=end == 1, by=" ".join(names), said=(errors or [""])[0])
+    return Found(killed=end == 1, by=" ".join(names), said=(errors or [""])[0])
 
 
 # Each in a process of its own, a few at a time
@@ -190,7 +212,9 @@ class _Trial:
     began: float
 
 
-def tried(mutations: Sequence[Mutation], examples: int, jobs: int) -> Iterator[Found]:
+def tried(
+    mutations: Sequence[Mutation], examples: int, jobs: int
+) -> Iterator[tuple[Mutation, Found]]:
     """Put each to the test, `jobs` at a time; yield what was found in the order that it is."""
     for name in _HEAVY:
         importlib.import_module(name)
@@ -201,7 +225,7 @@ def tried(mutations: Sequence[Mutation], examples: int, jobs: int) -> Iterator[F
         for answer in wait(list(trials), timeout=1.0):
             assert isinstance(answer, Connection)
             trial = trials.pop(answer)
-            yield _found(trial, answer)
+            yield trial.mutation, _found(trial, answer)
             trial.process.join()
         for trial in trials.values():
             if trial.process.is_alive() and time.monotonic() > trial.began + PATIENCE:
@@ -233,7 +257,7 @@ def _found(trial: _Trial, answer: Connection) -> Found:
         if seconds < PATIENCE:
             found = "It ended without a word."
         else:
-            found = Found(trial.mutation, killed=True, by="patience", said="hangs")
+            found = Found(killed=True, by="patience", said="hangs")
     if not isinstance(found, Found):
         raise RuntimeError(f"{trial.mutation.name} is no mutant but a mistake:\n{found}")
     return replace(found, seconds=seconds)
@@ -245,12 +269,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [m for m in (NOTHING, *MUTATIONS) if not options.names or m.name in options.names]
     if options.list:
         for mutation in chosen:
-            print(f"{mutation.name:44} {mutation.rule}")
+            print(f"{mutation.name:54} {mutation.rule}")
+        return 0
+    if options.diff:
+        for mutation in chosen:
+            print(*_diff(mutation), sep="\n")
         return 0
     began, survived = time.monotonic(), []
-    for found in tried(chosen, options.examples, options.jobs):
-        mutation = found.mutation
-        if found.killed != bool(mutation.edits):
+    for mutation, found in tried(chosen, options.examples, options.jobs):
+        if found.killed != bool(mutation.places):
             survived.append(mutation.name)
         end = "killed  " if found.killed else "passes  "
         print(f"{end} {mutation.name:52} {found.seconds:5.1f} s  {found.by}", flush=True)
@@ -262,12 +289,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if survived else 0
 
 
+def _diff(mutation: Mutation) -> Iterator[str]:
+    """Return how a mutant differs from the package; comments are in neither of them."""
+    for module, tree in code_of(mutation).items():
+        before, after = (ast.unparse(each).splitlines() for each in (_parsed(module), tree))
+        yield from difflib.unified_diff(before, after, module, mutation.name, lineterm="")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.mutations", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     names = [mutation.name for mutation in (NOTHING, *MUTATIONS)]
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*names, []])
     parser.add_argument("--list", action="store_true", help="only say what there is")
+    parser.add_argument("--diff", action="store_true", help="only show the code of the mutants")
     parser.add_argument(
         "--verbose", action="store_true", help="say the rules and the failures, too"
     )

@@ -12,10 +12,25 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django_resilient_cache import State
-from django_resilient_cache.adapters import operations, remaining_ttl
-from django_resilient_cache.adapters.outcome import REJECTED, Kind
-from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
-from tests.stage import Abandoned, Stage, Watch
+from django_resilient_cache.adapters.commands import (
+    Add,
+    Backfill,
+    Change,
+    Clear,
+    Command,
+    Count,
+    Decision,
+    DeleteMany,
+    Read,
+    ReadMany,
+    Replacement,
+    Set,
+    SetMany,
+    Touch,
+)
+from django_resilient_cache.adapters.outcome import REJECTED, Kind, Outcome
+from django_resilient_cache.layer.abandoned_calls import WAIT_SECONDS
+from tests.simulated_chain import Abandoned, SimulatedChain, Watch
 
 Entry = tuple[str, int]
 
@@ -27,43 +42,24 @@ DEFAULT = object()
 #: Seconds that a per-process layer may keep what a shared one below it has.
 NEAR_SECONDS = 5
 
-_READS = frozenset(
-    {
-        *(operations.get, operations.has_key, remaining_ttl.get_with_ttl),
-        *(operations.get_many, remaining_ttl.get_many_with_ttl),
-    }
-)
-_DECISIONS = frozenset({operations.add, operations.incr, operations.decr, operations.touch})
-_BATCHES = frozenset(
-    {
-        *(operations.get_many, remaining_ttl.get_many_with_ttl),
-        *(operations.set_many, operations.delete_many),
-    }
-)
-_FILLS = frozenset({operations.fill, operations.fill_free})
-_REPLACEMENTS = frozenset(
-    {operations.set, operations.set_many, operations.delete, operations.delete_many}
-)
 
-
-def entries_of(name: str, args: tuple[Any, ...]) -> list[Entry]:
+def entries_of(command: Command) -> list[Entry]:
     """The entries that a call of a layer is about."""
-    if name in ("clear", "missed"):
+    if isinstance(command, Clear):
         return ENTRIES
-    if name in ("fill", "fill_free"):
-        return [(key, args[-1]) for key, _, _ in args[0]]
-    if name in {operation.__name__ for operation in _BATCHES}:
-        return [(key, args[-1]) for key in args[0]]
-    return [(args[0], args[-1])]
+    if isinstance(command, Change):
+        keys = command.changed_keys()
+    else:
+        keys = command.keys if isinstance(command, ReadMany) else (cast("Read", command).key,)
+    return [(key, command.version) for key in keys]
 
 
-def _timeouts_of(operation: Any, args: tuple[Any, ...]) -> list[float]:
+def _timeouts_of(command: Command) -> list[float]:
     """The timeouts in seconds that a call asks a layer for."""
-    index = {operations.set: 2, operations.add: 2, operations.set_many: 1, operations.touch: 1}
-    timeout = args[index[operation]] if operation in index else 0
-    if timeout is None:
-        return [math.inf]
-    return [timeout] if isinstance(timeout, int | float) else []
+    if isinstance(command, Backfill) or not isinstance(command, Change):
+        return []
+    timeouts = [math.inf if timeout is None else timeout for timeout in command.timeouts()]
+    return [timeout for timeout in timeouts if isinstance(timeout, int | float)]
 
 
 @dataclass
@@ -72,7 +68,7 @@ class Value:
 
     entry: Entry
     ends: float
-    """When it must be gone, on the stage's clock."""
+    """When it must be gone, on the simulation's clock."""
     written: float = math.inf
     """The event after which nobody writes it any more."""
     increments: float = 0
@@ -120,16 +116,16 @@ class Wrong:
 class Model(Watch):
     """What must be true."""
 
-    def __init__(self, stage: Stage, *, eternal: bool, cannot_run: bool) -> None:
-        self.stage = stage
+    def __init__(self, sim: SimulatedChain, *, eternal: bool, cannot_run: bool) -> None:
+        self.sim = sim
         self.eternal = eternal
         self.cannot_run = cannot_run
         #: The TIMEOUT of the layers; and the longest that is used, unless entries live for ever.
-        self.default = cast("float", stage.behind(stage.authority).default_timeout)
+        self.default = cast("float", sim.behind(sim.authority).default_timeout)
         self.long = 5 * self.default
         #: Whether there is not room for all entries in the ledgers.
-        self.crowded = stage.capacity < len(ENTRIES)
-        self.other: Any = stage.behind(stage.authority)
+        self.crowded = sim.capacity < len(ENTRIES)
+        self.other: Any = sim.behind(sim.authority)
         self.events = 0
         self.values: dict[tuple[int, Entry], Value] = {}
         self.numbers = 0
@@ -144,7 +140,7 @@ class Model(Watch):
         #: When the authority last made an `add` of an entry here, and when one was last released.
         self.added: dict[Entry, int] = {}
         self.released_at: dict[Entry, int] = {}
-        self.wrong = {alias: Wrong() for alias in stage.layers}
+        self.wrong = {alias: Wrong() for alias in sim.layers}
         #: Whether the agent is at work, and the keys that it has repaired in this round.
         self.ticking = False
         self.repaired: dict[str, int] = {}
@@ -156,14 +152,14 @@ class Model(Watch):
         self.repairing: list[tuple[str, list[Entry]]] = []
         #: The longest timeout in seconds that the authority was asked to keep here.
         self.longest: float = self.default
-        stage.watch = self
+        sim.watch = self
 
     def event(self) -> int:
         self.events += 1
         return self.events
 
     def now(self) -> float:
-        return self.stage.clock()
+        return self.sim.clock()
 
     # Values
 
@@ -247,23 +243,23 @@ class Model(Watch):
 
     # What the layers are asked, and how that ends
 
-    def begins(self, alias: str, operation: Any, args: Any) -> int:
+    def begins(self, alias: str, command: Command) -> int:
         began = self.event()
-        if operation in _REPLACEMENTS or operation is operations.clear:
-            self.changing[began] = alias, entries_of(operation.__name__, args)
+        if isinstance(command, Replacement | Clear):
+            self.changing[began] = alias, entries_of(command)
         return began
 
-    def asks(self, alias: str, operation: Any, args: Any) -> None:
+    def asks(self, alias: str, command: Command) -> None:
         """What a layer missed is not read there, not refilled, and nothing is decided on it."""
-        if operation not in _READS | _DECISIONS | _FILLS:
+        if not isinstance(command, Read | ReadMany | Decision | Backfill):
             return
         wrong = self.wrong[alias]
         recently = self.now() - self.default
-        for entry in entries_of(operation.__name__, args):
+        for entry in entries_of(command):
             if entry in ENTRIES:
                 assert wrong.unclear is None, f"{alias} was asked and is to be cleared"
                 missed = wrong.surely.get(entry, -math.inf)
-                assert missed <= recently, f"{operation.__name__} of {entry}, which {alias} missed"
+                assert missed <= recently, f"{command.name} of {entry}, which {alias} missed"
 
     def repair_begins(self) -> None:
         self.repairs_began.append(self.event())
@@ -271,48 +267,55 @@ class Model(Watch):
     def repair_ends(self) -> None:
         self.repairs_began.pop()
 
-    def repairs(self, alias: str, operation: Any, args: Any) -> int:
+    def repairs(self, alias: str, command: Command) -> int:
         """Repairs are the agent's where it can run, go in batches, and delete only."""
         assert self.ticking or self.cannot_run, "a repair within a request"
-        assert operation in (operations.delete_many, operations.clear), operation.__name__
-        if self.ticking and operation is operations.delete_many:
-            self.repaired[alias] = self.repaired.get(alias, 0) + len(args[0])
-            assert self.repaired[alias] <= self.stage.batch, "a repair without a pause"
-        self.repairing.append((alias, entries_of(operation.__name__, args)))
+        assert isinstance(command, DeleteMany | Clear), command.name
+        if self.ticking and isinstance(command, DeleteMany):
+            self.repaired[alias] = self.repaired.get(alias, 0) + len(command.keys)
+            assert self.repaired[alias] <= self.sim.batch, "a repair without a pause"
+        self.repairing.append((alias, entries_of(command)))
         return self.repairs_began[-1]
 
-    def makes(self, alias: str, operation: Any, args: Any) -> None:
-        if operation is operations.add and alias == self.stage.authority:
-            self.added[args[0], args[-1]] = self.event()
+    def makes(self, alias: str, command: Command) -> None:
+        if isinstance(command, Add) and alias == self.sim.authority:
+            self.added[command.key, command.version] = self.event()
 
-    def ends(self, alias: str, operation: Any, args: Any, outcome: Any, began: int) -> None:
-        repairing = self.stage.repairing == alias
+    def ends(self, alias: str, command: Command, outcome: Outcome, began: int) -> None:
+        repairing = self.sim.repairing == alias
         self.changing.pop(began, None)
         if repairing:
             self.repairing.pop()
-        elif alias == self.stage.authority and outcome.kind is not Kind.REJECTED:
-            self.longest = max([self.longest, *_timeouts_of(operation, args)])
-        if operation in _REPLACEMENTS and outcome is REJECTED and not self.cannot_run:
-            closed = self.stage.layer(alias).breaker.state is State.CLOSED
-            assert not closed, f"{alias} was not asked for a {operation.__name__}"
-        if operation is operations.missed:
-            (operation, args), outcome = args, REJECTED
+        elif alias == self.sim.authority and outcome.kind is not Kind.REJECTED:
+            self.longest = max([self.longest, *_timeouts_of(command)])
+        if isinstance(command, Replacement) and outcome is REJECTED and not self.cannot_run:
+            closed = self.sim.layer(alias).breaker.state is State.CLOSED
+            assert not closed, f"{alias} was not asked for a {command.name}"
+        self._ended(alias, command, outcome, began, repairing=repairing)
+
+    def misses(self, alias: str, command: Command) -> None:
+        self._ended(alias, command, REJECTED, self.event(), repairing=False)
+
+    def _ended(
+        self, alias: str, command: Command, outcome: Outcome, began: int, *, repairing: bool
+    ) -> None:
         answered = outcome.answered
-        kept = outcome.value if answered and operation is operations.set_many else ()
-        if operation is operations.clear and (answered or not repairing):
+        known = answered or outcome is REJECTED or command.abandoned is not None
+        kept = outcome.value if answered and isinstance(command, SetMany) else ()
+        if isinstance(command, Clear) and (answered or not repairing):
             self._clear_ended(self.wrong[alias], began, answered=answered)
-        elif operation is not operations.clear and operation not in _REPLACEMENTS:
-            if operation in _FILLS and not answered:
-                for entry in entries_of(operation.__name__, args):
+        elif not isinstance(command, Clear | Replacement):
+            if isinstance(command, Backfill) and not answered:
+                for entry in entries_of(command):
                     self.wrong[alias].missed[entry] = (self.event(), math.inf)
-                    self._may_be_held(self.wrong[alias], entry, outcome)
+                    self._may_be_held(self.wrong[alias], entry, unless=known)
             return
-        for entry in entries_of(operation.__name__, args):
+        for entry in entries_of(command):
             if answered and entry[0] not in kept:
                 self._reached(alias, entry, began)
             elif not repairing:
                 self._missed(self.wrong[alias], entry, asked=outcome is not REJECTED)
-                self._may_be_held(self.wrong[alias], entry, outcome)
+                self._may_be_held(self.wrong[alias], entry, unless=known)
 
     def _clear_ended(self, wrong: Wrong, began: int, *, answered: bool) -> None:
         if not answered:
@@ -324,8 +327,8 @@ class Model(Watch):
         wrong.missed[entry] = (self.event(), math.inf if asked else self.now())
         wrong.surely[entry] = self.now()
 
-    def _may_be_held(self, wrong: Wrong, entry: Entry, outcome: Any) -> None:
-        if outcome is not REJECTED and outcome.abandoned is None:
+    def _may_be_held(self, wrong: Wrong, entry: Entry, *, unless: bool) -> None:
+        if not unless:
             wrong.unsure.add(entry)
 
     def _reached(self, alias: str, entry: Entry, began: int) -> None:
@@ -339,31 +342,30 @@ class Model(Watch):
 
     def is_late(self, call: Abandoned) -> bool:
         """Whether it is still waited for."""
-        return not call.forgotten and self.now() < call.at + LATE_SECONDS
+        return not call.forgotten and self.now() < call.at + WAIT_SECONDS
 
     def waits(self, alias: str, entry: Entry) -> bool:
         late = any(
-            call.alias == alias
-            and self.is_late(call)
-            and (call.name == "clear" or entry in entries_of(call.name, call.args))
-            for call in self.stage.late
+            call.alias == alias and self.is_late(call) and entry in entries_of(call.command)
+            for call in self.sim.late
         )
         return late or any(at == alias and entry in under_way for at, under_way in self.repairing)
 
     def lands(self, call: Abandoned, *, made: bool) -> None:
         """A call that was given up ends."""
-        entries = [entry for entry in entries_of(call.name, call.args) if entry in ENTRIES]
-        if made and call.name in ("set", "add", "touch", "set_many"):
-            timeout = call.args[1 if call.name in ("set_many", "touch") else 2]
+        command = call.command
+        entries = [entry for entry in entries_of(command) if entry in ENTRIES]
+        if made and isinstance(command, Set | SetMany | Add | Touch):
+            timeout = command.timeout
             timeout = timeout if timeout is None or isinstance(timeout, int | float) else DEFAULT
             for entry in entries:
                 self.touched(entry, timeout)
-        if made and call.name in ("incr", "decr"):
+        if made and isinstance(command, Count):
             for value in self.values_of(entries[0]):
                 value.increments += value.shared
-        decides = call.name in ("add", "incr", "decr", "touch")
+        decides = isinstance(command, Decision)
         forgotten = not self.is_late(call)  # long after anybody waited for it
-        if forgotten and call.alias == self.stage.authority and (made or decides):
+        if forgotten and call.alias == self.sim.authority and (made or decides):
             self.released(entries)
             if decides:  # of which nobody may have taken note
                 self._may_show_again(entries)
@@ -380,10 +382,10 @@ class Model(Watch):
 
     def forgets(self, alias: str) -> None:
         """What this layer missed may show again, until the next change."""
-        for call in self.stage.late:
+        for call in self.sim.late:
             call.forgotten = call.forgotten or call.alias == alias
         wrong = self.wrong[alias]
-        suspect = wrong.unclear is not None or self.stage.layer(alias).ledger.suspect
+        suspect = wrong.unclear is not None or self.sim.layer(alias).missed_changes.suspect
         self._may_show_again(ENTRIES if suspect else list(wrong.missed))
         wrong.surely.clear()
         wrong.unclear = None
@@ -398,13 +400,13 @@ class Model(Watch):
     # What must hold at any time
 
     def check(self) -> None:
-        for alias in self.stage.layers:
-            ledger = self.stage.layer(alias).ledger
-            late = len(ledger._late.entries())
-            assert len(ledger) <= self.stage.capacity + late, "more than there is room for"
-        for alias in self.stage.layers[:-1]:
-            cap: Any = NEAR_SECONDS if alias == "memory" else self.stage.timeout
-            copies: Any = self.stage.behind(alias)
+        for alias in self.sim.layers:
+            ledger = self.sim.layer(alias).missed_changes
+            late = len(ledger._abandoned.entries())
+            assert len(ledger) <= self.sim.capacity + late, "more than there is room for"
+        for alias in self.sim.layers[:-1]:
+            cap: Any = NEAR_SECONDS if alias == "memory" else self.sim.timeout
+            copies: Any = self.sim.behind(alias)
             for end in copies._expire_info.values() if cap else ():
                 assert end is not None, f"a copy in {alias} that never ends"
                 assert end <= self.now() + cap, f"a copy in {alias} that outlives its layer's TTL"
@@ -418,11 +420,11 @@ class Model(Watch):
         """What a layer cannot be wrong about is read there and decided on."""
         if self.crowded:
             return
-        for alias in self.stage.layers:
-            wrong, ledger = self.wrong[alias], self.stage.layer(alias).ledger
+        for alias in self.sim.layers:
+            wrong, ledger = self.wrong[alias], self.sim.layer(alias).missed_changes
             for entry in ENTRIES if wrong.unclear is None else ():
                 if entry not in wrong.missed and not self.waits(alias, entry):
-                    assert not ledger.undecided(self.name(alias, entry)), f"{alias} keeps {entry}"
+                    assert not ledger.in_doubt(self.name(alias, entry)), f"{alias} keeps {entry}"
 
     def outlasted(self) -> None:
         """So much time has passed that nothing older lives in any layer."""
@@ -433,4 +435,4 @@ class Model(Watch):
                     del wrong.missed[entry]
 
     def name(self, alias: str, entry: Entry) -> str:
-        return str(self.stage.behind(alias).make_key(entry[0], version=entry[1]))
+        return str(self.sim.behind(alias).make_key(entry[0], version=entry[1]))

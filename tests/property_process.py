@@ -11,7 +11,7 @@ from django_resilient_cache import CacheUnavailable
 from django_resilient_cache.layer import registry
 from django_resilient_cache.layer.layer import Layer
 from tests.property_model import DEFAULT, ENTRIES, KEYS, Entry, Lock, Model, entries_of
-from tests.stage import Interrupted, Stage
+from tests.simulated_chain import Interrupted, SimulatedChain
 
 READS = ["get", "get_many", "has_key"]
 REPLACEMENTS = ["set", "set_many", "delete", "delete_many", "clear"]
@@ -35,7 +35,7 @@ def tended(layer: Layer) -> float | None:
 class Process:
     """Does one thing at a time; what it does may be nested in another one's calls."""
 
-    stage: Stage
+    sim: SimulatedChain
     model: Model
     cache: Any
     other: Any
@@ -47,10 +47,10 @@ class Process:
         if name == "tick":
             self.agent_round()
         elif name in ("break", "heal"):
-            alias = self.stage.faulty[-1]
-            self.stage.heal(alias)
+            alias = self.sim.faulty[-1]
+            self.sim.heal(alias)
             if name == "break":
-                self.stage.standing[alias] = "refuse"
+                self.sim.standing[alias] = "refuse"
         elif name == "land":
             self.land_one(-1, made=True)
         elif name.startswith("foreign "):
@@ -68,11 +68,11 @@ class Process:
 
     def missed(self, name: str, entry: Entry, timeout: Any, fault: str = "refuse") -> None:
         """The authority has an entry and misses a change of it."""
-        alias = self.stage.authority
+        alias = self.sim.authority
         self.replace("set", entry, timeout)
-        self.stage.standing[alias] = fault
+        self.sim.standing[alias] = fault
         self.replace(name, entry, timeout)
-        self.stage.heal(alias)
+        self.sim.heal(alias)
 
     def do_all(self, others: Any) -> None:
         for other in others:
@@ -87,9 +87,9 @@ class Process:
             self.replace("delete", entry, DEFAULT)
         if name != "backfill":
             if fault:
-                self.stage.standing[self.stage.authority] = fault
+                self.sim.standing[self.sim.authority] = fault
             self.do(name, entry, long)
-            self.stage.heal(self.stage.authority)
+            self.sim.heal(self.sim.authority)
             self.land_one(-1, made=True)
             return
         self.do("touch", entry, long)  # nobody else's entries live longer
@@ -98,11 +98,11 @@ class Process:
         self.do_get(entry)
 
     def evict_above(self, entry: Entry) -> None:
-        for alias in self.stage.layers[:-1]:
-            self.stage.behind(alias).delete(entry[0], version=entry[1])
+        for alias in self.sim.layers[:-1]:
+            self.sim.behind(alias).delete(entry[0], version=entry[1])
 
     def faulty(self, layer: int) -> str:
-        return self.stage.faulty[layer % len(self.stage.faulty)]
+        return self.sim.faulty[layer % len(self.sim.faulty)]
 
     def rounds(self, number: int) -> None:
         """Let what is to be repaired be repaired, by whoever does that."""
@@ -162,9 +162,9 @@ class Process:
 
     def nothing_older_is_above(self, entry: Entry, began: int) -> None:
         """A change that ended early leaves no copy from before it to be read."""
-        for alias in self.stage.layers[:-1]:
-            held = self.stage.layer(alias).ledger.holds(self.model.name(alias, entry))
-            copy: Any = self.stage.behind(alias).get(entry[0], version=entry[1])
+        for alias in self.sim.layers[:-1]:
+            held = self.sim.layer(alias).missed_changes.is_stale(self.model.name(alias, entry))
+            copy: Any = self.sim.behind(alias).get(entry[0], version=entry[1])
             if copy is not None and not held:
                 written = self.model.values[copy // 1000, entry].written
                 assert written > began, f"{alias} has {copy}, from before a change that ended early"
@@ -208,9 +208,9 @@ class Process:
     def do_touch(self, entry: Entry, timeout: Any) -> None:
         timeout, timed = self.timed(timeout)
         self.model.touched(entry, timeout)
-        events = self.model.numbers, len(self.stage.late)
+        events = self.model.numbers, len(self.sim.late)
         done = self.answer(lambda: self.cache.touch(entry[0], *timed, version=entry[1]))
-        alone = events == (self.model.numbers, len(self.stage.late))
+        alone = events == (self.model.numbers, len(self.sim.late))
         self.model.touched(entry, timeout, surely=done is True and alone)
 
     def do_get_or_set(self, entry: Entry, timeout: Any) -> None:
@@ -237,8 +237,8 @@ class Process:
         def compute() -> int:
             value = self.model.new_value(entry, timeout)
             self.model.wrote(value, entry)
-            self.stage.come("computation")
-            self.stage.meanwhile("computation", "after")
+            self.sim.come("computation")
+            self.sim.meanwhile("computation", "after")
             return value
 
         found = self.answer(
@@ -290,7 +290,7 @@ class Process:
             return interrupted
 
     def land_one(self, which: int, *, made: bool) -> None:
-        late = self.stage.late
+        late = self.sim.late
         if late:
             late.rotate(-(which % len(late)))
             self.model.lands(late.popleft(), made=made)
@@ -302,7 +302,7 @@ class Process:
         model.ticking, model.repaired = True, {}
         try:
             with mock.patch.object(registry, "_tended", tended):
-                self.answer(self.stage.tick)
+                self.answer(self.sim.tick)
         finally:
             model.ticking = False
 
@@ -310,7 +310,7 @@ class Process:
         model = self.model
         timeout, timed = self.timed(timeout, model.longest)
         key, version = entry
-        if self.stage.standing.get(self.stage.authority) == "freeze":
+        if self.sim.standing.get(self.sim.authority) == "freeze":
             return
         value = model.new_value(entry, timeout)
         if name == "set":
@@ -327,14 +327,13 @@ class Process:
             for locks in (model.own_locks, model.foreign_locks):
                 assert not model.locked(locks, entry), f"the lock {entry} was deleted"
             model.released([entry])
-            wrong = model.wrong[self.stage.authority]
+            wrong = model.wrong[self.sim.authority]
             excused = (
                 entry in wrong.missed
                 or wrong.unclear is not None
                 or any(
-                    call.alias == self.stage.authority
-                    and (call.name == "clear" or entry in entries_of(call.name, call.args))
-                    for call in self.stage.late
+                    call.alias == self.sim.authority and entry in entries_of(call.command)
+                    for call in self.sim.late
                 )
             )
             model.foreign_locks[entry] = Lock(model.end_of(timeout), excused)

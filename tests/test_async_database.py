@@ -16,9 +16,9 @@ from django.test import override_settings
 
 from django_resilient_cache.layer.registry import registry
 from tests.contract.api import InALoopEach
-from tests.databases import ROUTERS
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
+from tests.services.cache_tables import ROUTERS
 from tests.test_transactions import (
     ALIAS,
     CHANGES,
@@ -61,7 +61,7 @@ def test_a_read_that_ended_the_callers_transaction_is_passed_on(
     with moved_away(orm):
         with pytest.raises(DatabaseError, match="does not exist"), transaction.atomic(ALIAS):
             READS[name](cache_of(alias))
-        assert layer.failures == 1
+        assert layer.guard.counters.failures == 1
     assert usable()
 
 
@@ -75,7 +75,7 @@ def test_a_change_that_fails_leaves_the_callers_transaction_as_it_was(
     with refusing(orm, "INSERT", "UPDATE", "DELETE"), transaction.atomic(ALIAS):
         CHANGES[name](cache)
         assert usable()
-    assert layer.failures == (0 if name in ("add", "touch") else 1)
+    assert layer.guard.counters.failures == (0 if name in ("add", "touch") else 1)
     if name not in ("add", "touch"):
         caches["memory"].clear()
         assert cache.get("key") is None
@@ -225,16 +225,16 @@ def test_a_call_whose_caller_is_ended_goes_on_and_is_waited_for(sqlite: str, end
             coroutine.send(None)
             await until(Slow.begun)
             coroutine.close()
-        assert layer.ledger.holds(":1:key")
+        assert layer.missed_changes.is_stale(":1:key")
         assert caches["memory"].get("key") is None
-        assert not layer.ledger.due(10), "a repair now would come before it"
+        assert not layer.missed_changes.pending(10), "a repair now would come before it"
         Slow.go_on.set()
-        while not layer.ledger.due(10):  # noqa: ASYNC110 - the thread's doing
+        while not layer.missed_changes.pending(10):  # noqa: ASYNC110 - the thread's doing
             await asyncio.sleep(0.001)
         await sync_to_async(registry.tend)()
         assert await sync_to_async(caches["table"].get)("key") is None
-        assert layer.ledger.trusted
-        assert layer.failures == 0
+        assert layer.missed_changes.in_sync
+        assert layer.guard.counters.failures == 0
 
     with slow(sqlite):
         asyncio.run(main())
@@ -260,8 +260,10 @@ def test_a_call_whose_caller_is_ended_before_it_began_is_not_made(sqlite: str, e
         Slow.go_on.set()
         await first
         assert await sync_to_async(caches["table"].get)("key") is None
-        assert registry.layer("table").ledger.holds(":1:key"), "nobody knows, so it is repaired"
-        assert registry.layer("table").failures == 0
+        assert registry.layer("table").missed_changes.is_stale(":1:key"), (
+            "nobody knows, so it is repaired"
+        )
+        assert registry.layer("table").guard.counters.failures == 0
 
     with slow(sqlite):
         asyncio.run(main())
@@ -280,7 +282,7 @@ def test_a_read_whose_caller_is_cancelled_leaves_nothing(sqlite: str) -> None:
             await reads
         Slow.go_on.set()
         await writes
-        assert registry.layer("table").ledger.trusted
+        assert registry.layer("table").missed_changes.in_sync
 
     with slow(sqlite):
         asyncio.run(main())

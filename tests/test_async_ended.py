@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import State, breakers, deadline
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.timeouts.sockets import greenlets
@@ -106,13 +107,17 @@ async def answering(proxy: Proxy, layer: Layer) -> None:
 
 def repaired(layer: Layer) -> bool:
     registry.tend()
-    return layer.ledger.trusted
+    return layer.missed_changes.in_sync
 
 
 def quiet(layer: Layer) -> bool:
     """Whether nobody was blamed and no permit is missing."""
     breaker = layer.breaker
-    return (layer.failures, layer.timeouts, breaker.state) == (0, 0, State.CLOSED)
+    return (layer.guard.counters.failures, layer.guard.counters.timeouts, breaker.state) == (
+        0,
+        0,
+        State.CLOSED,
+    )
 
 
 @pytest.mark.parametrize("end", ["cancelled", "closed"])
@@ -126,7 +131,11 @@ def test_a_change_that_was_not_confirmed_is_missed_and_its_copies_are_gone(
         proxy.answers = "hold"
         seconds = await ended(REPLACING[name](cache), end)
         assert caches["memory"].get("key") is None
-        assert layer.ledger.suspect if name == "aclear" else layer.ledger.holds(":1:key")
+        assert (
+            layer.missed_changes.suspect
+            if name == "aclear"
+            else layer.missed_changes.is_stale(":1:key")
+        )
         assert await cache.aget("key") is None
         await answering(proxy, layer)
         assert await cache.aget("key") is None
@@ -151,7 +160,7 @@ def test_what_the_authority_decides_is_not_taken_back(
         assert caches["memory"].get("key") is None
         proxy.answers = "pass"
         # A call on a thread may still be under way, for as long as that is so nothing is decided.
-        while not layer.ledger.trusted:  # noqa: ASYNC110 - the thread's doing
+        while not layer.missed_changes.in_sync:  # noqa: ASYNC110 - the thread's doing
             await asyncio.sleep(0.01)
         expected = {"aincr": (5, 6), "adecr": (5, 4)}.get(name, (5,))
         assert await cache.aget("key") in expected
@@ -169,8 +178,8 @@ def test_a_read_leaves_nothing(name: str, end: str, layer: Layer, proxy: Proxy) 
         await cache.aset("key", "value")
         proxy.answers = "hold"
         seconds = await ended(READING[name](cache), end)
-        assert layer.ledger.trusted
-        assert not registry.flights.under_way
+        assert layer.missed_changes.in_sync
+        assert not process.single_flight.under_way
         proxy.answers = "pass"
         caches["memory"].clear()
         assert await cache.aget("key") == "value"
@@ -189,8 +198,8 @@ def test_layers_between_take_note_rather_than_keep_it_waiting(
         await cache.aset("key", "old")
         proxy.answers = "hold"
         seconds = await ended(cache.aset("key", "new"), end)
-        assert registry.layer("shared").ledger.holds(":1:key")
-        assert layer.ledger.holds(":1:key")
+        assert registry.layer("shared").missed_changes.is_stale(":1:key")
+        assert layer.missed_changes.is_stale(":1:key")
         assert caches["memory"].get("key") is None
         await answering(proxy, layer)
         assert await cache.aget("key") is None
@@ -240,7 +249,7 @@ def test_a_timeout_around_it_holds_and_blames_nobody(layer: Layer, proxy: Proxy)
             async with asyncio.timeout(0.05):
                 await cache.aset("key", "new")
         seconds = time.monotonic() - start
-        assert layer.ledger.holds(":1:key")
+        assert layer.missed_changes.is_stale(":1:key")
         await answering(proxy, layer)
         return seconds
 
@@ -259,13 +268,13 @@ def test_a_deadline_holds_and_blames_nobody(layer: Layer, proxy: Proxy) -> None:
             assert await cache.aget("key", "default") == "default"
             await cache.aset("key", "new")
         seconds = time.monotonic() - start
-        assert layer.ledger.holds(":1:key")
+        assert layer.missed_changes.is_stale(":1:key")
         assert await cache.aget("key") in (None, "new")
         await answering(proxy, layer)
         return seconds
 
     assert asyncio.run(main()) < 0.05 + GRACE
-    assert layer.failures == 0
+    assert layer.guard.counters.failures == 0
     assert layer.breaker.state is State.CLOSED
 
 
@@ -306,7 +315,7 @@ def test_a_sibling_that_fails_ends_the_others(layer: Layer, proxy: Proxy) -> Non
                 group.create_task(fail())
         assert [type(each) for each in caught.value.exceptions] == [LookupError]
         seconds = time.monotonic() - start
-        assert layer.ledger.holds(":1:key")
+        assert layer.missed_changes.is_stale(":1:key")
         await answering(proxy, layer)
         assert await cache.aget("key") is None
         return seconds
@@ -321,7 +330,7 @@ def test_a_call_cancelled_before_it_began_asks_nobody(layer: Layer, proxy: Proxy
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert layer.ledger.trusted
+        assert layer.missed_changes.in_sync
         assert proxy.connections == 0
 
     asyncio.run(main())

@@ -15,6 +15,7 @@ from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
 from django_resilient_cache import deadline
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.chain import single_flight as flight_module
 from django_resilient_cache.chain.single_flight import Flight, SingleFlight
 from django_resilient_cache.layer.registry import registry
@@ -34,7 +35,7 @@ def cache() -> Iterator[BaseCache]:
     }
     with override_settings(CACHES=settings):
         yield caches["default"]
-        assert not registry.flights.under_way
+        assert not process.single_flight.under_way
 
 
 class Slow:
@@ -75,7 +76,7 @@ def run(coroutine: Any) -> Any:
 
 
 def waiters() -> int:
-    return sum(flight.waiters for flight in list(registry.flights.under_way.values()))
+    return sum(flight.waiters for flight in list(process.single_flight.under_way.values()))
 
 
 async def begun(compute: Slow, *calls: Any) -> list[asyncio.Task[Any]]:
@@ -172,8 +173,8 @@ def test_a_waiter_leaves_at_its_own_deadline(cache: BaseCache) -> None:
         (leader,) = await begun(compute, cache.aget_or_set("key", compute))
         found, seconds = await hasty()
         assert 0.04 < seconds < 2.0
-        (flight,) = registry.flights.under_way.values()
-        assert not flight._bells, "who has left is not called"
+        (flight,) = process.single_flight.under_way.values()
+        assert not flight._events, "who has left is not called"
         compute.going.set()
         return found, await leader
 
@@ -188,8 +189,8 @@ def test_a_waiter_that_is_cancelled_leaves_alone(cache: BaseCache) -> None:
         tasks = await begun(compute, *(cache.aget_or_set("key", compute) for _ in range(3)))
         tasks[1].cancel()
         await asyncio.wait((tasks[1],))
-        (flight,) = registry.flights.under_way.values()
-        assert len(flight._bells) == 1
+        (flight,) = process.single_flight.under_way.values()
+        assert len(flight._events) == 1
         compute.going.set()
         found = await outcomes(tasks)
         assert isinstance(found[1], asyncio.CancelledError)
@@ -231,7 +232,7 @@ def test_the_leader_of_a_loop_that_has_gone_keeps_nobody(
     assert run(main()) == "own"
     del task
     gc.collect()
-    assert not registry.flights.under_way
+    assert not process.single_flight.under_way
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "awaitable", "value"])
@@ -392,7 +393,7 @@ def test_one_that_was_computed_just_now_is_found(
     computed = []
 
     async def main() -> Any:
-        below: Any = cache._aget  # type: ignore[attr-defined]  # a chain
+        below: Any = cache._aget_below  # type: ignore[attr-defined]  # a chain
 
         async def late(key: Any, *args: Any) -> Any:
             found = await below(key, *args)
@@ -401,7 +402,7 @@ def test_one_that_was_computed_just_now_is_found(
                 assert await cache.aget_or_set("key", lambda: "first") == "first"
             return found
 
-        monkeypatch.setattr(cache, "_aget", late)
+        monkeypatch.setattr(cache, "_aget_below", late)
         return await cache.aget_or_set("key", lambda: "second")
 
     assert run(main()) == "first"
@@ -411,14 +412,14 @@ def test_a_crowd_that_gives_up_leaves_nothing_behind(cache: BaseCache) -> None:
     async def main() -> None:
         hung = Slow()
         (leader,) = await begun(hung, cache.aget_or_set("key", hung))
-        (flight,) = registry.flights.under_way.values()
+        (flight,) = process.single_flight.under_way.values()
 
         async def hasty() -> None:
             with deadline(0.02):
                 await cache.aget_or_set("key", lambda: "own")
 
         await asyncio.gather(*(hasty() for _ in range(200)))
-        assert not flight._bells
+        assert not flight._events
         hung.going.set()
         await leader
 
@@ -438,11 +439,11 @@ def test_a_change_while_the_value_is_written_is_not_undone(
 ) -> None:
     async def main() -> Any:
         asked: list[Any] = []
-        awaited: Any = type(registry.layer("far")._awaited)
+        awaited: Any = type(registry.layer("far").guard.awaited)
         acall = awaited.acall
 
         async def noted(limit: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
-            if operation.__name__ == "add" and not asked:
+            if operation.name == "add" and not asked:
                 asked.append(operation)
                 await cache.adelete("key")
             return await acall(limit, operation, *args, **kwargs)

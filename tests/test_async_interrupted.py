@@ -11,10 +11,10 @@ import pytest
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
-from django_resilient_cache.backend.async_api import AsyncApi
-from tests.apart import apart
+from django_resilient_cache.backend import drivers
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
+from tests.in_thread import in_thread
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
@@ -32,7 +32,7 @@ def cache() -> Iterator[BaseCache]:
 
 def strike_at(line: int, strikes: list[int]) -> Any:
     """A trace that raises at that line of those that the driver runs."""
-    driver = AsyncApi._arun.__code__
+    driver = drivers.arun.__code__
     passed = 0
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
@@ -54,7 +54,7 @@ def is_try(frame: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", ["aset", "adelete"])
-@apart
+@in_thread
 def test_anywhere(cache: BaseCache, name: str) -> None:
     strikes: list[int] = []
     args = ("key", "new") if name == "aset" else ("key",)

@@ -29,8 +29,8 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from django_resilient_cache.timeouts.sockets import greenlets as loops
 from tests.entries import DJANGO_REDIS, FAULTY, FILE, MEMORY, PYLIBMC, chain
-from tests.limits.in_loop import exit_code_of, watching
 from tests.services import Proxy, ValkeyServer, wait_until
+from tests.timeouts.in_loop import exit_code_of, watching
 
 tenant = ContextVar("tenant", default="nobody")
 
@@ -90,7 +90,7 @@ def threads() -> set[threading.Thread]:
         thread
         for thread in threading.enumerate()
         if thread.name.startswith(("resilient-cache-", "asyncio_", "ThreadPoolExecutor"))
-        and thread.name != "resilient-cache-agent"
+        and thread.name != "resilient-cache-background"
     }
 
 
@@ -105,7 +105,7 @@ def test_a_hundred_loops_one_after_the_other(redis: Proxy) -> None:
 
     assert [asyncio.run(main(number)) for number in range(100)] == list(range(100))
     assert redis.connections <= 2
-    assert registry.layer("redis").failures == 0
+    assert registry.layer("redis").guard.counters.failures == 0
 
 
 def test_two_loops_at_once(redis: Proxy) -> None:
@@ -125,9 +125,10 @@ def test_two_loops_at_once(redis: Proxy) -> None:
 
     assert len(found) == 100
     assert all(len(set(each.values())) == 1 and len(each) == 5 for each in found)
-    assert registry.layer("redis").failures == 0
+    assert registry.layer("redis").guard.counters.failures == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("available", [True, False], ids=["in the loop", "on threads"])
 @pytest.mark.usefixtures("still_agent")
 def test_loops_closed_with_calls_under_way(
@@ -156,15 +157,15 @@ def test_loops_closed_with_calls_under_way(
 
     def repaired() -> bool:
         registry.tend()
-        return layer.ledger.trusted
+        return layer.missed_changes.in_sync
 
     assert wait_until(collected)
-    assert layer.ledger.holds(":1:key")
+    assert layer.missed_changes.is_stale(":1:key")
     assert wait_until(repaired)
     assert asyncio.run(caches["default"].aget("key")) is None
     asyncio.run(caches["default"].aset("key", "newest"))
     assert asyncio.run(caches["alone"].aget("key")) == "newest"
-    assert layer.failures == 0
+    assert layer.guard.counters.failures == 0
 
 
 def test_a_forked_child_has_loops_of_its_own(redis: Proxy) -> None:
@@ -191,6 +192,7 @@ def test_a_forked_child_has_loops_of_its_own(redis: Proxy) -> None:
     assert asyncio.run(main()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installed", [True, False], ids=["with greenlet", "without greenlet"])
 def test_a_process_with_and_without_greenlet(installed: bool, own_valkey: ValkeyServer) -> None:
     """The same answers, and nobody waits longer than the limit; what differs is who waits."""
@@ -332,7 +334,7 @@ def test_a_hung_layer_without_a_limit_holds_up_none_but_its_callers(
 
     with override_settings(CACHES=settings):
         assert min(asyncio.run(main()) for _ in range(3)) < 0.1
-        assert registry.layer("far").failures == 0
+        assert registry.layer("far").guard.counters.failures == 0
         registry.reset()
         assert wait_until(lambda: "resilient-cache-far" not in {each.name for each in threads()})
 
@@ -360,13 +362,13 @@ def test_the_authority_is_written_first_and_read_last() -> None:
 
 
 def note_calls(layer: Any, made: list[tuple[str, str]]) -> None:
-    acall = layer._awaited.acall
+    acall = layer.guard.awaited.acall
 
     async def noted(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        made.append((layer.alias, operation.__name__.removesuffix("_with_ttl")))
+        made.append((layer.alias, operation.name.removesuffix("_with_ttl")))
         return await acall(operation, *args, **kwargs)
 
-    layer._awaited.acall = noted
+    layer.guard.awaited.acall = noted
 
 
 @pytest.mark.usefixtures("faulty")
@@ -485,7 +487,7 @@ def test_a_near_layer_that_fails_in_place_is_passed_over(monkeypatch: pytest.Mon
         await cache.aset("key", "value")
         monkeypatch.setattr(Flaky, "fails", True)
         found = [await cache.aget("key", "default") for _ in range(8)]
-        return found, registry.layer("near flaky").failures
+        return found, registry.layer("near flaky").guard.counters.failures
 
     found, failures = asyncio.run(main())
     assert found == ["value"] * 8

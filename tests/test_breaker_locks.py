@@ -174,7 +174,12 @@ def test_a_signal_handler_that_uses_the_breaker_does_not_hang_its_own_thread(mak
 def test_a_transition_torn_by_an_exception_leaves_a_breaker_that_works(make, clock):
     """Whatever step of a transition an exception from a signal handler hits."""
 
-    steps = ["_clear_failures", "_admit_all", "_retry_after", "_clock"]
+    steps = [
+        "_clear_failures_needs_lock",
+        "_admit_all_needs_lock",
+        "_retry_after_needs_lock",
+        "_clock",
+    ]
     for step in steps:
         for start in (to_open, to_half_open):
             breaker = make(max_failures=2, half_open_successes=1, on_change=lambda event: None)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
-
-import pytest
+import weakref
 
 from django_resilient_cache.breaker import BreakerConfig, CircuitBreaker, State, Transition
-from django_resilient_cache.breaker import circuit_breaker as breaker_module
 from tests import breaker_kit
 from tests.breaker_kit import (
     answers,
@@ -22,9 +17,7 @@ from tests.breaker_kit import (
     open_it,
 )
 from tests.clock import Clock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.forked import in_child, needs_fork, with_threads
 
 clock, make = breaker_kit.clock, breaker_kit.make
 
@@ -41,28 +34,8 @@ def test_the_default_clock_is_monotonic_so_that_the_wall_clock_changes_nothing(m
         assert 79.0 < breaker.retry_after <= 120.0
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-
-
-def in_child(check: Callable[[], None]) -> int:
-    """Run `check` in a forked child and return its exit status; 99: it hung."""
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(10)
-        status = 1
-        try:
-            check()
-            status = 0
-        except BaseException as error:  # whatever it is, the test looks at it
-            print(repr(error), file=sys.stderr, flush=True)  # noqa: T201  # the parent reads it
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@with_threads
 def test_a_child_forked_while_another_thread_holds_the_lock_can_use_the_breaker(make, clock):
     events: list[Transition] = []
     breaker = make(max_failures=1, on_change=events.append)
@@ -96,26 +69,26 @@ def test_a_child_forked_while_another_thread_holds_the_lock_can_use_the_breaker(
 
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@with_threads
 def test_a_child_forked_in_the_middle_of_another_threads_transition_is_not_stuck(make, clock):
     """The parent had just set the state to closed, and not yet made the standing permit."""
     breaker = make(max_failures=1)
     open_it(breaker)
     inside, let_go = threading.Event(), threading.Event()
-    admit_all = breaker._admit_all
+    admit_all = breaker._admit_all_needs_lock
 
     def slow() -> None:
         inside.set()
         let_go.wait(30)
         admit_all()
 
-    breaker._admit_all = slow
+    breaker._admit_all_needs_lock = slow
     other = threading.Thread(target=breaker.reset)
     other.start()
     inside.wait(10)
 
     def check() -> None:
-        breaker._admit_all = admit_all
+        breaker._admit_all_needs_lock = admit_all
         assert breaker.call(answers) == "answer"
         open_it(breaker)
 
@@ -127,7 +100,7 @@ def test_a_child_forked_in_the_middle_of_another_threads_transition_is_not_stuck
 
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@with_threads
 def test_a_child_does_not_tell_again_what_the_parent_is_telling(make):
     told: list[State] = []
     inside, let_go = threading.Event(), threading.Event()
@@ -171,6 +144,7 @@ def test_it_needs_neither_django_nor_settings():
 def test_a_breaker_that_nobody_uses_is_forgotten(make):
     breaker = make(name="dropped")
     fail(breaker)
+    known = weakref.ref(breaker)
     del breaker
     gc.collect()
-    assert "dropped" not in [other.name for other in breaker_module._all]
+    assert known() is None

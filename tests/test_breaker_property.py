@@ -24,9 +24,9 @@ LIMIT = 1.0  # a layer's operation timeout, for waits cut short
 
 @dataclass(eq=False)
 class Call:
-    """A call in the model: in which era it was admitted, and whether it is a trial."""
+    """A call in the model: in which generation it was admitted, and whether it is a trial."""
 
-    era: int
+    generation: int
     trial: bool
     lease_ends: float = math.inf
 
@@ -37,7 +37,7 @@ class Model:
 
     config: BreakerConfig
     state: State = State.CLOSED
-    era: int = 0
+    generation: int = 0
     in_a_row: int = 0
     waited: float = 0.0
     last_wait: float = -math.inf
@@ -53,7 +53,7 @@ class Model:
         if state is not self.state:
             self.told.append((self.state, state))
         self.state, self.since = state, now
-        self.era += 1
+        self.generation += 1
         self.in_a_row, self.waited, self.good_trials, self.trials = 0, 0.0, 0, []
 
     def open(self, now: float) -> None:
@@ -66,7 +66,7 @@ class Model:
 
     def admit(self, now: float) -> Call | None:
         if self.state in {State.CLOSED, State.FORCED_CLOSED}:
-            return Call(self.era, trial=False)
+            return Call(self.generation, trial=False)
         if self.state is State.OPEN and now >= self.opens_until:
             self.become(State.HALF_OPEN, now)
         if self.state is not State.HALF_OPEN:
@@ -74,11 +74,13 @@ class Model:
         self.trials = [trial for trial in self.trials if trial.lease_ends > now]
         if len(self.trials) == self.config.half_open_max_calls:
             return None
-        self.trials.append(Call(self.era, trial=True, lease_ends=now + self.config.trial_lease))
+        self.trials.append(
+            Call(self.generation, trial=True, lease_ends=now + self.config.trial_lease)
+        )
         return self.trials[-1]
 
     def counts(self, call: Call) -> bool:
-        return call.era == self.era and (not call.trial or call in self.trials)
+        return call.generation == self.generation and (not call.trial or call in self.trials)
 
     def finish(self, call: Call, how: str, waited: float, now: float) -> None:
         if not self.counts(call):
@@ -176,7 +178,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         waited=st.sampled_from([0.25, 0.5, 1.5]),
     )
     def end_call(self, data: st.DataObject, how: str, waited: float) -> None:
-        """Late ones from earlier eras among them."""
+        """Late ones from earlier generations among them."""
         index = data.draw(st.integers(0, len(self.calls) - 1))
         permit, call = self.calls.pop(index)
         if how == "success":

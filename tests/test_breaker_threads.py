@@ -123,7 +123,7 @@ def test_trials_in_flight_never_exceed_the_limit_while_permits_come_and_go():
 
     in_threads(8, work)
     assert most[0] in {1, 2}
-    assert not breaker._trials
+    assert not breaker._trials._lease_ends
     first, second = breaker.acquire(), breaker.acquire()
     assert first.trial
     assert second.trial
@@ -299,11 +299,11 @@ def test_a_success_that_meets_a_failure_resets_the_count_or_comes_before_it():
 
     in_threads(8, work)
     breaker.acquire().success()
-    assert breaker._failures == 0
+    assert breaker._failures.in_a_row == 0
     assert not breaker.has_failures
     for _ in range(3):
         breaker.acquire().failure()
-    assert breaker._failures == 3
+    assert breaker._failures.in_a_row == 3
 
 
 def test_threads_leave_their_own_with_blocks():

@@ -88,7 +88,7 @@ def test_trials_that_never_return_do_not_pile_up(make, clock):
     for _ in range(100):
         assert breaker.acquire().trial
         clock.forward(1.0)
-    assert len(breaker._trials) == 1
+    assert len(breaker._trials._lease_ends) == 1
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ def snapshot(breaker: CircuitBreaker) -> tuple[object, ...]:
         breaker.retry_after,
         breaker.last_error,
         breaker.shared_permit,
-        breaker._failures,
-        breaker._cut,
-        breaker._trial_successes,
-        len(breaker._trials),
+        breaker._failures.in_a_row,
+        breaker._failures.waited,
+        breaker._trials.successes,
+        len(breaker._trials._lease_ends),
     )
 
 

@@ -49,9 +49,9 @@ def test_waits_cut_short_add_up_to_one_failure(make, clock):
     breaker = make(max_failures=2)
     for _ in range(3):
         partial_timeout(breaker.acquire(), clock, 0.0625)
-    assert breaker._failures == 0
+    assert breaker._failures.in_a_row == 0
     partial_timeout(breaker.acquire(), clock, 0.0625)
-    assert breaker._failures == 1
+    assert breaker._failures.in_a_row == 1
     assert breaker.state is State.CLOSED
     for _ in range(4):
         partial_timeout(breaker.acquire(), clock, 0.0625)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from django_resilient_cache.adapters.commands import Backfill, Command
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, UNKNOWN, Kind, Outcome
 from django_resilient_cache.chain.chain import Chain, Steps
 from django_resilient_cache.chain.expiry import LayerTraits
 from django_resilient_cache.chain.generations import Generations
-from tests.begun import begun
+from tests.mutations_by_hand import begun, keys_apart
 
 DONE = Outcome(Kind.DONE)
 FAILED = Outcome(Kind.FAILED, error=ConnectionError())
 TIMED_OUT = Outcome(Kind.TIMED_OUT, error=TimeoutError())
 NO_ANSWERS = [REJECTED, FAILED, TIMED_OUT]
 
-MEMORY = LayerTraits(direct=True, shared=False, cap=None, default_timeout=300)
-NEAR = LayerTraits(direct=True, shared=False, cap=5.0, default_timeout=300)
-REDIS = LayerTraits(direct=False, shared=True, cap=None, default_timeout=300)
-DATABASE = LayerTraits(direct=True, shared=True, cap=None, default_timeout=300)
+#: The changes that layers were told they miss.
+missed: list[Command] = []
+traits = partial(LayerTraits, miss=missed.append)
+
+MEMORY = traits(direct=True, shared=False, cap=None, default_timeout=300)
+NEAR = traits(direct=True, shared=False, cap=5.0, default_timeout=300)
+REDIS = traits(direct=False, shared=True, cap=None, default_timeout=300)
+DATABASE = traits(direct=True, shared=True, cap=None, default_timeout=300)
 
 
 def hit(value: Any, ttl: float | None = UNKNOWN) -> Outcome:
@@ -52,16 +58,20 @@ class Run:
         try:
             call = next(steps)
             while True:
-                call = self._next(steps, *call)
+                index, command = call
+                call = self._next(steps, index, command)
         except StopIteration as end:
             self.outcome, unanswered = end.value
             self.unanswered = [index for index, _ in unanswered]
         except BaseException as error:  # whatever it is, the test looks at it
             self.error = error
 
-    def _next(self, steps: Steps, index: int, operation: Any, args: tuple[Any, ...]) -> Any:
-        self.calls.append((index, operation.__name__, *args))
-        answer = self._answers.get((index, operation.__name__), DONE)
+    def _next(self, steps: Steps, index: int, command: Command) -> Any:
+        name, args = command.name, list(vars(command).values())
+        if isinstance(command, Backfill):
+            name = "fill_free" if args.pop() else "fill"
+        self.calls.append((index, name, *args))
+        answer = self._answers.get((index, name), DONE)
         if callable(answer):
             answer = answer()
         if isinstance(answer, BaseException):
@@ -330,8 +340,8 @@ def test_no_layer_outlives_the_one_below(
 
 
 def test_defaults_of_the_layers_do_not_outlive_the_one_below() -> None:
-    short = LayerTraits(direct=False, shared=True, cap=None, default_timeout=60)
-    forever = LayerTraits(direct=True, shared=False, cap=None, default_timeout=None)
+    short = traits(direct=False, shared=True, cap=None, default_timeout=60)
+    forever = traits(direct=True, shared=False, cap=None, default_timeout=None)
     run = Run(chain(forever, short).set("k", 1, DEFAULT_TIMEOUT, 1), {})
     assert run.args(0, "set")[2] == 60
     run = Run(chain(short, forever).set("k", 1, DEFAULT_TIMEOUT, 1), {})
@@ -363,14 +373,14 @@ def test_get_or_set_keeps_a_value_above_an_authority_that_is_away(
     silent: Outcome, generations: Generations
 ) -> None:
     made = chain(NEAR, REDIS, DATABASE, generations=generations)
-    token = generations.token("k")
+    token = generations.version_stamp("k")
     run = Run(made.add("k", "v", 9, 1, token), {(2, "add"): silent})
     assert run.calls[1:] == [(1, "set", "k", "v", 9, 1), (0, "set", "k", "v", 5.0, 1)]
 
 
 def test_get_or_set_keeps_no_value_from_before_a_change(generations: Generations) -> None:
     made = chain(NEAR, REDIS, generations=generations)
-    token = generations.token("k")
+    token = generations.version_stamp("k")
     begun(generations, ["k"]).end()
     run = Run(made.add("k", "v", 9, 1, token), {(1, "add"): REJECTED})
     assert run.names == [(1, "add")]
@@ -435,23 +445,24 @@ def test_nothing_is_written_above_while_the_key_is_changing(generations: Generat
 
 
 def test_a_batch_is_checked_key_by_key(generations: Generations) -> None:
-    found = ({"a": 1, "b": 2, "c": 3}, {"a": 9.0, "b": 9.0, "c": 9.0})
+    a, b, c = keys_apart(3)
+    found = ({a: 1, b: 2, c: 3}, {a: 9.0, b: 9.0, c: 9.0})
 
     def fill() -> Outcome:
-        begun(generations, ["b"]).end()
+        begun(generations, [b]).end()
         return DONE
 
     answers = {
         (0, "get_many"): done({}),
-        (1, "get_many_with_ttl"): changed(generations, "a", done(found)),
+        (1, "get_many_with_ttl"): changed(generations, a, done(found)),
         (0, "fill"): fill,
     }
-    run = Run(chain(MEMORY, REDIS, generations=generations).get_many(["a", "b", "c"], 1), answers)
+    run = Run(chain(MEMORY, REDIS, generations=generations).get_many([a, b, c], 1), answers)
     assert run.calls[2:] == [
-        (0, "fill", [("b", 2, 9.0), ("c", 3, 9.0)], 1),
-        (0, "delete_many", ["b"], 1),
+        (0, "fill", [(b, 2, 9.0), (c, 3, 9.0)], 1),
+        (0, "delete_many", [b], 1),
     ]
-    assert run.outcome.value == {"a": 1, "b": 2, "c": 3}
+    assert run.outcome.value == {a: 1, b: 2, c: 3}
 
 
 CHANGES: list[tuple[str, tuple[Any, ...], str]] = [
@@ -498,7 +509,7 @@ def test_a_change_that_nothing_overlaps_keeps_its_copy(
     answers = {(1, name): answer_to(name), (0, name): answer_to(name)}
     run = Run(getattr(chain(MEMORY, REDIS, generations=generations), name)(*args), answers)
     assert run.names == [(1, name), (0, "set" if name == "add" else name)]
-    assert generations.token("k") is not None, "the change has ended"
+    assert generations.version_stamp("k") is not None, "the change has ended"
 
 
 DECIDED: list[tuple[str, tuple[Any, ...], str]] = [
@@ -513,14 +524,14 @@ DECIDED: list[tuple[str, tuple[Any, ...], str]] = [
 def test_a_change_ended_early_is_dropped_from_the_direct_layers_and_missed_by_the_others(
     name: str, args: tuple[Any, ...], drop: str, end: type[BaseException], generations: Generations
 ) -> None:
+    missed.clear()
     made = chain(MEMORY, REDIS, DATABASE, generations=generations)
     run = Run(getattr(made, name)(*args), {(2, name): end()})
     assert isinstance(run.error, end)
     if end is not GeneratorExit:
-        assert run.names == [(2, name), (1, "missed"), (0, drop)]
-        missed, _ = run.args(1, "missed")
-        assert missed.__name__ == drop
-    assert generations.token("k") is not None, "the change has ended"
+        assert run.names == [(2, name), (0, drop)]
+        assert [command.name for command in missed] == [drop]
+    assert generations.version_stamp("k") is not None, "the change has ended"
 
 
 @pytest.mark.parametrize(("name", "args", "drop"), CHANGES + DECIDED)
@@ -539,12 +550,12 @@ def test_a_change_that_the_authority_answered_with_an_error_is_dropped_everywher
 def test_a_chain_of_one_layer_asks_for_nothing_more(
     name: str, args: tuple[Any, ...], drop: str, generations: Generations
 ) -> None:
-    token = generations.token("k")
+    token = generations.version_stamp("k")
     run = Run(
         getattr(chain(REDIS, generations=generations), name)(*args), {(0, name): answer_to(name)}
     )
     assert run.names == [(0, name)]
-    assert generations.token("k") is token
+    assert generations.version_stamp("k") is token
     run = Run(getattr(chain(REDIS), name)(*args), {(0, name): TypeError()})
     assert isinstance(run.error, TypeError)
     assert run.names == [(0, name)]

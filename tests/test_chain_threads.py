@@ -139,6 +139,7 @@ def test_two_changes(one: str, other: str, layers: tuple[BaseCache, BaseCache]) 
         assert agree(near, far)
 
 
+@pytest.mark.slow
 def test_two_threads_change_one_key_thousands_of_times(
     layers: tuple[BaseCache, BaseCache],
 ) -> None:

@@ -314,7 +314,7 @@ class TestStrategies:
         with override_settings(CACHES=HEALTHY | {"redis": entry}):
             caches["sessions"].set("key", 1)
             assert caches["sessions"].get("key") is None
-            assert registry.layer("redis").strategy == "direct"
+            assert registry.layer("redis").guard.strategy == "direct"
 
 
 def test_a_memcached_client_that_nobody_knows() -> None:

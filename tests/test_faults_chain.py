@@ -17,7 +17,7 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import Faults, Unreadable, faults
 from tests.entries import CHAIN, MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
@@ -145,7 +145,7 @@ def test_what_the_layer_missed_is_held_until_repaired(
     with failing(fault, limit, ["far"]) as far:
         chain, layer = caches["default"], registry.layer("far")
         answer(operation, "sync")
-        assert not layer.ledger.trusted
+        assert not layer.missed_changes.in_sync
         far.heal()
         breakers["far"].reset()
         assert chain.get("k") is None, "not what may be obsolete"
@@ -157,7 +157,7 @@ def test_what_the_layer_missed_is_held_until_repaired(
 
 def repaired() -> bool:
     registry.tend()
-    return registry.layer("far").ledger.trusted
+    return registry.layer("far").missed_changes.in_sync
 
 
 @pytest.mark.parametrize("limit", ["direct", "thread"])
@@ -176,7 +176,7 @@ def test_a_late_change_lands_while_its_key_is_held(limit: str, when: str) -> Non
             late.heal()
         assert wait_until(lambda: real.get("k") == "newer", 5), "it has landed"
         far.heal()
-        assert len(registry.layer("far").ledger) == 1, "and the key is held"
+        assert len(registry.layer("far").missed_changes) == 1, "and the key is held"
         breakers["far"].reset()
         assert chain.get("k") is None
         assert wait_until(repaired, 5)
@@ -192,7 +192,7 @@ def test_a_hung_change_keeps_its_key_until_it_has_ended() -> None:
         far.hang(operations=["set"])
         chain.set("k", "old")
         registry.tend()
-        assert not layer.ledger.trusted, "no repair before it has ended"
+        assert not layer.missed_changes.in_sync, "no repair before it has ended"
         far.heal()
         assert wait_until(lambda: caches["real"].get("k") == "old", 5)
         assert chain.get("k") is None
@@ -221,8 +221,8 @@ def test_an_entry_that_cannot_be_read_back_is_a_miss_and_left_in_place(
             chain.incr("menu")
         assert chain.get_or_set("menu", lambda: "computed") == "computed"
         assert breakers["far"].state is State.CLOSED
-        assert registry.layer("far").failures == 0
-        assert registry.layer("far").ledger.trusted
+        assert registry.layer("far").guard.counters.failures == 0
+        assert registry.layer("far").missed_changes.in_sync
         assert real.has_key("menu"), "another version may need it"
         far.heal()
         chain.set("menu", 4)

@@ -107,6 +107,7 @@ def environment_of(root: Path) -> dict[str, str]:
 PYTEST = ("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", ["in the process", "shared"])
 def test_every_test_of_the_page_passes(project: Path, switch: str) -> None:
     if switch != "shared":
@@ -125,6 +126,7 @@ def test_the_settings_are_without_doubts(project: Path) -> None:
     assert "no issues" in told
 
 
+@pytest.mark.slow
 def test_another_process_is_switched_as_described(project: Path, shared: Path) -> None:
     with gunicorn(project) as address:
         run(project, *PYTEST, "shop/test_staging.py", STAGING=address)
@@ -164,6 +166,7 @@ def gunicorn(project: Path) -> Iterator[str]:
         process.wait(20)
 
 
+@pytest.mark.slow
 def test_the_commands_do_what_is_said(project: Path, shared: Path) -> None:
     (block,) = blocks("docs", "console")
     told = []
@@ -180,6 +183,7 @@ def test_the_commands_do_what_is_said(project: Path, shared: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_readmes_section_runs_too(project: Path) -> None:
     settings, *tests = blocks("README")
     (project / "shop" / "settings.py").write_text(SETTINGS + settings)

@@ -16,7 +16,7 @@ from django.test import override_settings
 from django_resilient_cache.testing import Effect, Fault, Faults, Unreadable, faults
 from tests.entries import MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 CACHES = {
     "default": {"BACKEND": FAULTY, "LOCATION": "real"},

@@ -14,7 +14,7 @@ from django.test import override_settings
 from django_resilient_cache.testing import Effect, Fault, FaultyCache, SharedFaults, faults
 from django_resilient_cache.testing.fault_file import dump, load
 from tests.entries import CHAIN, MEMORY
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 
 class NeedsTwoError(Exception):

@@ -24,7 +24,7 @@ from django_resilient_cache.signals import layer_failed
 from django_resilient_cache.testing import SharedFaults, faults, rehearsal
 from tests.entries import CHAIN, MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 
 def settings(**options: Any) -> dict[str, Any]:
@@ -57,19 +57,19 @@ def test_it_ends_faults_breakers_and_ledgers(chain: Any) -> None:
         for _ in range(3):
             chain.set("k", "new")
         assert breakers["redis"].state is State.OPEN
-        assert len(registry.layer("redis").ledger) == 1
+        assert len(registry.layer("redis").missed_changes) == 1
     assert faults("redis").in_force == []
     assert faults("redis").calls == {}
     assert breakers["redis"].state is State.CLOSED
     assert breakers["redis"].last_error is None
-    assert registry.layer("redis").ledger.trusted
+    assert registry.layer("redis").missed_changes.in_sync
     assert chain.get("k") == "old", "entries are left alone"
 
 
 def test_no_repair_that_is_under_way_deletes_anything_afterwards(
     chain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, repairing = threading.Event(), MissedChanges.repairing
+    begun, repairing = threading.Event(), MissedChanges.start_repairing
 
     def slowly(ledger: MissedChanges, *args: Any) -> Any:
         begun.set()
@@ -81,7 +81,7 @@ def test_no_repair_that_is_under_way_deletes_anything_afterwards(
         chain.set("warm", 1)
         with faults("redis").fail():
             chain.set("k", "missed")
-        monkeypatch.setattr(MissedChanges, "repairing", slowly)
+        monkeypatch.setattr(MissedChanges, "start_repairing", slowly)
         background.wake()
         assert begun.wait(5)
     chain.set("k", "value")
@@ -116,7 +116,7 @@ def test_what_hangs_or_is_late_at_the_end_is_not_made(chain: Any) -> None:
         assert faults("redis").pending == 1
     assert hung_threads() == faults("redis").pending == 0
     assert chain.get_many(["k", "late"]) == {}
-    assert wait_until(lambda: registry.layer("redis").ledger.trusted, 5)
+    assert wait_until(lambda: registry.layer("redis").missed_changes.in_sync, 5)
     chain.set("k", "again")
     assert chain.get("k") == "again"
     assert caches["real"].get_many(["k", "late"]) == {"k": "again"}
@@ -237,12 +237,14 @@ def project(tmp_path: Path) -> Path:
 PYTEST = ("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey")
 
 
+@pytest.mark.slow
 def test_with_the_plugin_no_test_leaks_into_the_next(project: Path) -> None:
     done = run(project, *PYTEST)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_the_plugin_they_do(project: Path) -> None:
     """The test above is worth something."""
     (project / "conftest.py").write_text(
@@ -313,6 +315,7 @@ CASES = """
 """
 
 
+@pytest.mark.slow
 def test_django_test_cases_do_not_leak_either(project: Path) -> None:
     (project / "test_cases.py").write_text(textwrap.dedent(CASES))
     done = run(project, "django", "test", "test_cases")

@@ -23,7 +23,7 @@ from django_resilient_cache.testing import SharedFaults, faults, rehearsal
 from django_resilient_cache.testing.shared_faults import UNSETTLED_SECONDS
 from tests.entries import MEMORY
 from tests.services import wait_until
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 #: A site's process: does what it reads line by line, and answers in JSON.
 WORKER = """
@@ -139,6 +139,7 @@ def test_a_hanging_call_of_another_process_goes_on_when_healed(
     assert site.does("caches['real'].get('k')") == "after all"
 
 
+@pytest.mark.slow
 def test_a_hung_layer_of_another_process_opens_its_breaker_and_is_forgiven(
     directory: Path, site: Worker
 ) -> None:

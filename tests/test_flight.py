@@ -15,13 +15,13 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import deadline
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.chain import single_flight as flight_module
 from django_resilient_cache.chain.single_flight import SingleFlight
-from django_resilient_cache.layer.registry import registry
 from tests.contract.api import at_once
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
-from tests.stage import staged
+from tests.simulated_chain import simulated_chain
 
 PATIENCE = 20.0
 
@@ -252,7 +252,7 @@ def test_a_fork_forgets_the_parents_flights() -> None:
     flights, slow = SingleFlight(), Slow()
     callers = Callers(lambda: run(flights, "k", slow, unbounded))
     assert wait_until(lambda: slow.started == 1)
-    flights.after_fork()
+    flights.reset()
     assert run(flights, "k", lambda: "the child's", unbounded) == "the child's"
     slow.go()
     assert callers.join() == ["computed"]
@@ -277,7 +277,7 @@ def _chain(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_get_or_set_computes_once_for_all_threads() -> None:
     slow = Slow([1])
     callers = Callers(*[lambda: caches["default"].get_or_set("k", slow)] * 4)
-    assert wait_until(lambda: waiters(registry.flights) == 3)
+    assert wait_until(lambda: waiters(process.single_flight) == 3)
     slow.go()
     results = callers.join()
     assert results == [[1]] * 4
@@ -339,12 +339,12 @@ def test_an_entry_written_meanwhile_by_somebody_else_wins() -> None:
 def test_a_given_value_does_not_replace_one_that_was_set_during_its_call(
     shape: tuple[str, ...], way: str
 ) -> None:
-    with staged(*shape) as stage:
-        stage.refuse("authority")
-        stage.during("authority", "before", lambda: stage.cache.set("k", "newer"))
+    with simulated_chain(*shape) as sim:
+        sim.refuse("authority")
+        sim.during("authority", "before", lambda: sim.cache.set("k", "newer"))
         if way == "sync":
-            found = stage.cache.get_or_set("k", "given")
+            found = sim.cache.get_or_set("k", "given")
         else:
-            found = at_once(stage.cache.aget_or_set, "k", "given")
+            found = at_once(sim.cache.aget_or_set, "k", "given")
         assert found in ("given", "newer")
-        assert stage.cache.get("k") == "newer"
+        assert sim.cache.get("k") == "newer"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     # the standard library only
     "exceptions": set(),
     "concurrency": set(),
-    "breaker": {"exceptions"},
+    "breaker": {"concurrency", "exceptions"},
     # what is configured, and what one call to one layer means
     "signals": set(),
     "conf": {"breaker"},
@@ -98,9 +99,11 @@ def test_a_room_imports_only_what_it_may(name: str):
             assert not strange, f"{module} imports {strange}"
 
 
-def test_no_file_name_stands_twice():
-    names = [path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py"]
-    assert sorted(names) == sorted(set(names))
+@pytest.mark.parametrize("folder", [ROOT, Path(__file__).parent], ids=["package", "tests"])
+def test_no_file_name_stands_twice(folder: Path):
+    fixed = ("__init__.py", "__main__.py", "conftest.py")
+    names = Counter(path.name for path in folder.rglob("*.py") if path.name not in fixed)
+    assert [name for name, times in names.items() if times > 1] == []
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room(name) in WITHOUT_DJANGO])

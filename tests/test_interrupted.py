@@ -30,6 +30,7 @@ from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.threads.worker import Worker
+from tests.calls import FunctionCall
 from tests.entries import DJANGO_REDIS, FILE, MEMORY, PYMEMCACHE, REDIS, chain
 from tests.services import ValkeyServer
 
@@ -190,12 +191,12 @@ def test_a_handlers_exception_reaches_the_caller_and_blames_nobody(
     with alarm(raising(error)), pytest.raises(error, match="signal"):
         CALLS[name](cache)
     assert time.monotonic() - start < 5
-    assert (layer.failures, layer.timeouts) == (0, 0)
+    assert (layer.guard.counters.failures, layer.guard.counters.timeouts) == (0, 0)
     assert layer.breaker.state is State.CLOSED
     assert not layer.breaker.has_failures
     hang(False)
-    assert len(layer.ledger) == NOTED.get(name, 0)
-    assert layer.ledger.suspect is (name == "clear")
+    assert len(layer.missed_changes) == NOTED.get(name, 0)
+    assert layer.missed_changes.suspect is (name == "clear")
     if name in NOTED:
         assert cache.get("key") is None, "neither the old value nor an unconfirmed one"
     elif name == "touch":
@@ -247,7 +248,7 @@ def test_whatever_a_handler_is(handler: Any) -> None:
                 caches["default"].get("key")
         finally:
             Hanging.hangs = False
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 def test_a_file_that_hangs(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_a_file_that_hangs(tmp_path: Path) -> None:
         os.mkfifo(layer._key_to_file("key"))
         with alarm(raising(OutOfTime)), pytest.raises(OutOfTime):
             caches["default"].get("key")
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 def test_a_trial_that_is_interrupted_gives_its_permit_back(own_valkey: ValkeyServer) -> None:
@@ -303,7 +304,7 @@ def test_while_connecting(own_valkey: ValkeyServer) -> None:
         with alarm(raising(OutOfTime)), pytest.raises(OutOfTime):
             caches["default"].get("key")
         assert time.monotonic() - start < 0.9, "less than connecting may take"
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 class OfAThread(Exception):
@@ -330,7 +331,7 @@ def test_an_exception_thrown_in_by_another_thread(hang: Callable[[bool], None]) 
     """
     cache, layer = caches["default"], registry.layer("layer")
     cache.set("key", "old")
-    for error in (JobTimeout,) if layer.direct else (OfAThread, JobTimeout):
+    for error in (JobTimeout,) if layer.guard.direct else (OfAThread, JobTimeout):
         caches["memory"].clear()
         hang(True)
         ended: list[object] = []
@@ -349,7 +350,7 @@ def test_an_exception_thrown_in_by_another_thread(hang: Callable[[bool], None]) 
         hang(False)
         thread.join(25)
         assert ended == [error]
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
 
 
 def test_a_thread_that_was_not_woken_yet_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,8 +364,8 @@ def test_a_thread_that_was_not_woken_yet_stays_free(monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as patch:
             patch.setattr(Worker, "run", interrupted)
             with pytest.raises(SoftTimeLimitExceeded):
-                limit.call(lambda raw: 1, (), 5, trial=False)
-        assert limit.call(lambda raw: 1, (), 5, trial=False) == 1
+                limit.call(FunctionCall(lambda raw: 1), 5, trial=False)
+        assert limit.call(FunctionCall(lambda raw: 1), 5, trial=False) == 1
         limit.close()
 
 
@@ -424,4 +425,4 @@ def test_nor_what_fails_while_a_caller_deals_with_one() -> None:
             raise caught.value
         except SoftTimeLimitExceeded:
             assert caches["default"].get("key", "default") == "default"
-        assert registry.layer("layer").failures == 1
+        assert registry.layer("layer").guard.counters.failures == 1

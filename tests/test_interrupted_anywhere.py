@@ -21,12 +21,16 @@ from django.test import override_settings
 
 import django_resilient_cache
 from django_resilient_cache import State
-from django_resilient_cache.chain import generations, single_flight
+from django_resilient_cache.backend.bound_chain import process
+from django_resilient_cache.chain import single_flight
 from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
+from tests.simulated_chain import few_stripes
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = str(Path(django_resilient_cache.__file__).parent)
 #: Not the data path: what is sent to the agent's thread, and what is made at first use.
@@ -131,8 +135,7 @@ def cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             },
         },
     }
-    monkeypatch.setattr(generations, "_STRIPES", 8)
-    with override_settings(CACHES=settings):
+    with few_stripes(8), override_settings(CACHES=settings):
         yield caches["default"]
     Far.away = False
 
@@ -140,7 +143,7 @@ def cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 def begin(cache: BaseCache, state: str) -> None:
     """Bring everything into the state before the operation."""
     Far.away = False
-    registry.layer("far").ledger.forget()
+    registry.layer("far").missed_changes.forget()
     cache.clear()
     cache.set_many({"k": "old", "n": 1})
     caches["far"].set("below", "value")
@@ -168,12 +171,12 @@ def check(cache: BaseCache, state: str) -> None:
     """What must hold wherever it was interrupted."""
     Far.away = False
     layer = registry.layer("far")
-    assert layer.failures == 0 or state == "away"
+    assert layer.guard.counters.failures == 0 or state == "away"
     assert layer.breaker.state is State.CLOSED
-    assert all(registry.generations.token(key) is not None for key in KEYS), "still changing"
-    assert registry.flights.under_way == {}
-    assert not single_flight._leading.get()
-    for lock in (layer.ledger._lock, registry.flights._lock, layer.breaker._lock):
+    assert all(process.generations.version_stamp(key) is not None for key in KEYS), "still changing"
+    assert process.single_flight.under_way == {}
+    assert not single_flight._inside_computation.get()
+    for lock in (layer.missed_changes._lock, process.single_flight._lock, layer.breaker._lock):
         assert is_free(lock)
     for key in KEYS:
         # Before and after: a call that was given up may still end in between.
@@ -181,7 +184,9 @@ def check(cache: BaseCache, state: str) -> None:
         read = (key, before, found, after)
         assert found in (None, before, after) or found in ("new", "newer", "added"), read
         assert found != "old" or state != "noted"
-    assert wait_until(lambda: registry.tend() is None and layer.ledger.trusted), "not repaired"
+    assert wait_until(lambda: registry.tend() is None and layer.missed_changes.in_sync), (
+        "not repaired"
+    )
     cache.set("k", "after")
     cache.set("n", 7)
     assert (cache.get("k"), cache.incr("n")) == ("after", 8)
@@ -198,7 +203,7 @@ def test_an_interruption_at_any_point(name: str, state: str, cache: BaseCache) -
     points = 0
     while True:
         begin(cache, state)
-        registry.layer("far").failures = 0
+        registry.layer("far").guard.counters.failures = 0
         interrupter = Interrupter(points)
         try:
             with interrupter:

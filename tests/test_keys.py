@@ -233,7 +233,7 @@ def test_a_backend_that_looks_at_keys_in_its_own_way_still_does() -> None:
     with override_settings(CACHES=settings):
         with pytest.raises(InvalidCacheKey):
             caches["default"].get("with space")
-        assert registry.layer("near").failures == 0
+        assert registry.layer("near").guard.counters.failures == 0
 
 
 class Strict(LocMemCache):

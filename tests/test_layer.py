@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from django.core.cache import BaseCache
 
 from django_resilient_cache import CircuitOpenError, OperationTimeout, State, deadline
-from django_resilient_cache.adapters import operations
+from django_resilient_cache.adapters.commands import Add, Backfill, Delete, Get, Incr, Set
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
-from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.conf.backends import OTHER
+from django_resilient_cache.layer.registry import make_layer
 from django_resilient_cache.layer.telemetry import QUIET_SECONDS
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, never
+from tests.calls import FunctionCommand
 from tests.clock import Clock
 
 pytestmark = pytest.mark.usefixtures("still_agent")
@@ -33,14 +35,12 @@ class FakeLimit:
         self.result: Any = MISS
         self.budgets: list[float | None] = []
         self.trials: list[bool] = []
-        self.forked = self.closed = self.turned_away = 0
+        self.closed = self.turned_away = 0
         self.refused: Callable[[], bool] = never
         #: What happens while a caller waits for a place.
         self.meanwhile: Callable[[], object] = int
 
-    def call(
-        self, operation: Any, args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> Any:
+    def call(self, call: Any, budget: float | None, *, trial: bool) -> Any:
         self.budgets.append(budget)
         self.trials.append(trial)
         self.meanwhile()
@@ -50,9 +50,6 @@ class FakeLimit:
 
     def reject_waiting(self) -> None:
         self.turned_away += 1
-
-    def after_fork(self) -> None:
-        self.forked += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -68,21 +65,20 @@ class Bench:
         config = LayerConfig(
             alias="redis",
             backend="somewhere",
-            family="other",
+            family=OTHER,
             operation_timeout=seconds,
             timeout_strategy="auto",
             max_concurrency=16,
             breaker=BreakerConfig(**settings),
             own_timeout=False,
             timeout=None,
-            per_process=False,
         )
-        self.layer = Layer(config, self.limit, clock=self.clock)
+        self.layer = make_layer(config, self.limit, clock=self.clock)
 
     def call(self, result: Any) -> Outcome:
         self.limit.result = result
-        self.clock.forward(getattr(result, "given", 0.0))
-        return self.layer.execute(None, get, ("k",))
+        self.clock.forward(getattr(result, "server_seconds", 0.0))
+        return self.layer.execute(None, Get("k", None))
 
     @property
     def failures_in_a_row(self) -> int:
@@ -94,17 +90,21 @@ class Bench:
         return self.layer.breaker.config.max_failures - missing
 
 
-def get(raw: BaseCache, key: str) -> Outcome:
-    return MISS
-
-
 def test_answers_are_counted_and_passed_on() -> None:
     bench = Bench()
     for outcome in (Outcome(Kind.HIT, 1), MISS, Outcome(Kind.DONE)):
         assert bench.call(outcome) is outcome
     layer = bench.layer
-    assert (layer.hits, layer.misses, layer.done) == (1, 1, 1)
-    assert (layer.failures, layer.timeouts, layer.rejected) == (0, 0, 0)
+    assert (layer.guard.counters.hits, layer.guard.counters.misses, layer.guard.counters.done) == (
+        1,
+        1,
+        1,
+    )
+    assert (
+        layer.guard.counters.failures,
+        layer.guard.counters.timeouts,
+        layer.guard.counters.rejected,
+    ) == (0, 0, 0)
 
 
 def test_a_failure_is_counted_and_opens() -> None:
@@ -117,7 +117,7 @@ def test_a_failure_is_counted_and_opens() -> None:
     assert bench.layer.breaker.state is State.OPEN
     assert bench.call(MISS).kind is Kind.REJECTED
     assert len(bench.limit.budgets) == 3, "not called"
-    assert (bench.layer.failures, bench.layer.rejected) == (3, 1)
+    assert (bench.layer.guard.counters.failures, bench.layer.guard.counters.rejected) == (3, 1)
 
 
 def test_a_miss_is_a_success() -> None:
@@ -148,7 +148,7 @@ def test_a_time_out_is_a_failure() -> None:
     assert outcome.kind is Kind.TIMED_OUT
     assert isinstance(outcome.error, OperationTimeout)
     assert "0.1 s" in str(outcome.error)
-    assert bench.layer.timeouts == 1
+    assert bench.layer.guard.counters.timeouts == 1
     assert bench.failures_in_a_row == 1
 
 
@@ -175,7 +175,7 @@ def test_the_callers_shorter_deadline_blames_nobody_at_once() -> None:
     with deadline(0.05):
         for _ in range(2):
             assert bench.call(TimedOut(0.03)).kind is Kind.TIMED_OUT
-        assert bench.layer.timeouts == 2
+        assert bench.layer.guard.counters.timeouts == 2
     assert bench.failures_in_a_row == 0
     bench = Bench()
     with deadline(0.09):
@@ -215,7 +215,7 @@ def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     bench.limit.meanwhile = bench.layer.breaker.force_open
     assert bench.call(BulkheadFull()) is REJECTED
     assert bench.limit.refused()
-    assert (bench.layer.rejected, bench.layer.timeouts) == (1, 0)
+    assert (bench.layer.guard.counters.rejected, bench.layer.guard.counters.timeouts) == (1, 0)
 
 
 def test_those_who_wait_for_a_place_are_turned_away_as_the_breaker_opens() -> None:
@@ -248,12 +248,12 @@ def test_no_place_counts_for_as_long_as_calls_that_hang_hold_all(
 @pytest.mark.parametrize(
     ("operation", "args", "missed"),
     [
-        (operations.set, ("key", 1, 60, 1), True),
-        (operations.delete, ("key", 1), True),
-        (operations.fill, ([("key", 1, 60)], 1), False),
-        (operations.fill_free, ([("key", 1, 60)], 1), False),
-        (operations.add, ("key", 1, 60, 1), False),
-        (operations.incr, ("key", 1, 1), False),
+        (Set, ("key", 1, 60, 1), True),
+        (Delete, ("key", 1), True),
+        (partial(Backfill, only_free=False), ([("key", 1, 60)], 1), False),
+        (partial(Backfill, only_free=True), ([("key", 1, 60)], 1), False),
+        (Add, ("key", 1, 60, 1), False),
+        (Incr, ("key", 1, 1), False),
     ],
 )
 @pytest.mark.parametrize("why", ["no place", "no time left"])
@@ -265,9 +265,9 @@ def test_a_change_that_was_never_made_is_missed_only_where_it_should_have_been(
     bench = Bench()
     bench.limit.result = BulkheadFull()
     with deadline(10.0 if why == "no place" else 0.0):
-        assert bench.layer.execute(None, operation, args).kind is Kind.TIMED_OUT
-    assert len(bench.layer.ledger) == missed
-    assert bench.layer.ledger.trusted is not missed
+        assert bench.layer.execute(None, operation(*args)).kind is Kind.TIMED_OUT
+    assert len(bench.layer.missed_changes) == missed
+    assert bench.layer.missed_changes.in_sync is not missed
 
 
 def test_no_place_is_no_failure_but_of_a_trial() -> None:
@@ -316,17 +316,13 @@ def test_a_trial_cut_short_by_its_caller_gives_its_permit_back(spent: TimedOut |
 
 def test_an_answer_in_the_form_of_an_exception_is_a_success() -> None:
     bench = Bench()
-
-    def incr(raw: BaseCache) -> Outcome:
-        return MISS
-
     bench.call(ConnectionError())
     bench.call(ConnectionError())
     bench.limit.result = ValueError("Key 'k' not found")
     with pytest.raises(ValueError, match="not found"):
-        bench.layer.execute(None, incr, ())
+        bench.layer.execute(None, Incr("k", 1, None))
     assert bench.failures_in_a_row == 0
-    assert bench.layer.done == 1
+    assert bench.layer.guard.counters.done == 1
 
 
 def test_an_order_stands_whatever_fails() -> None:
@@ -346,13 +342,13 @@ def test_a_call_in_place_needs_no_limit() -> None:
     bench = Bench()
     seen: list[Any] = []
 
-    def note(raw: Any, *args: Any) -> Outcome:
-        seen.append((raw, *args))
+    def note(raw: Any) -> Outcome:
+        seen.append(raw)
         return MISS
 
     raw: Any = object()
-    bench.layer.execute(raw, note, ("k",))
-    assert seen == [(raw, "k")]
+    bench.layer.execute(raw, FunctionCommand(note))
+    assert seen == [raw]
     assert bench.limit.budgets == []
 
 
@@ -420,15 +416,10 @@ def test_an_unreadable_entry_is_logged_in_its_own_right(caplog: pytest.LogCaptur
         assert "cut off" in text
 
 
-@pytest.mark.parametrize(
-    "call",
-    [lambda layer: layer.close(), lambda layer: layer.after_fork()],
-    ids=["close", "after_fork"],
-)
-def test_what_belongs_to_its_limit_is_passed_on(call: Callable[[Layer], None]) -> None:
+def test_closing_it_closes_its_limit() -> None:
     bench = Bench()
-    call(bench.layer)
-    assert bench.limit.closed + bench.limit.forked == 1
+    bench.layer.close()
+    assert bench.limit.closed == 1
 
 
 def test_a_snapshot_is_plain() -> None:

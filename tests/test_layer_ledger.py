@@ -14,69 +14,85 @@ from django.core.cache.backends.base import InvalidCacheKey
 from django.core.cache.backends.locmem import LocMemCache
 
 from django_resilient_cache import State, deadline
-from django_resilient_cache.adapters import operations, remaining_ttl
+from django_resilient_cache.adapters.commands import (
+    Command,
+    Delete,
+    DeleteMany,
+    Get,
+    GetMany,
+    GetManyWithTtl,
+    GetWithTtl,
+    HasKey,
+)
 from django_resilient_cache.adapters.outcome import Kind, Outcome
 from django_resilient_cache.concurrency.background import background
-from django_resilient_cache.layer.layer import PATIENCE, REPAIR_BATCH, REPAIR_IN_PASSING, Layer
+from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.repair import BATCH, IN_PASSING, PATIENCE
 from django_resilient_cache.testing import faults
-from tests.stage import TIMEOUT, Interrupted, Stage, WholeSeconds, staged
+from tests.simulated_chain import (
+    TIMEOUT,
+    Interrupted,
+    SimulatedChain,
+    WholeSeconds,
+    simulated_chain,
+)
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def sim() -> Iterator[SimulatedChain]:
     """One layer alone."""
-    with staged("authority", MAX_FAILURES=100) as stage:
-        yield stage
+    with simulated_chain("authority", MAX_FAILURES=100) as sim:
+        yield sim
 
 
 @pytest.fixture
-def pair() -> Iterator[Stage]:
+def pair() -> Iterator[SimulatedChain]:
     """Two layers with limits."""
-    with staged("upper", "authority", MAX_FAILURES=100) as stage:
-        yield stage
+    with simulated_chain("upper", "authority", MAX_FAILURES=100) as sim:
+        yield sim
 
 
-def execute(stage: Stage, operation: Callable[..., Outcome], *args: Any) -> Outcome:
-    return stage.layer("authority").execute(None, operation, args)
+def execute(sim: SimulatedChain, command: Callable[..., Command], *args: Any) -> Outcome:
+    return sim.layer("authority").execute(None, command(*args))
 
 
-def miss(stage: Stage, *keys: str, alias: str = "authority") -> None:
+def miss(sim: SimulatedChain, *keys: str, alias: str = "authority") -> None:
     """Let a layer have old entries whose removal it misses."""
     for key in keys:
-        stage.behind(alias).set(key, f"old {key}", version=1)
-    stage.refuse(alias)
-    stage.layer(alias).execute(None, operations.delete_many, (list(keys), 1))
-    stage.heal(alias)
+        sim.behind(alias).set(key, f"old {key}", version=1)
+    sim.refuse(alias)
+    sim.layer(alias).execute(None, DeleteMany(list(keys), 1))
+    sim.heal(alias)
 
 
-def held(stage: Stage, *keys: str, alias: str = "authority") -> list[str]:
-    ledger = stage.layer(alias).ledger
-    cache = stage.behind(alias)
-    return [key for key in keys if ledger.holds(cache.make_key(key, version=1))]
+def held(sim: SimulatedChain, *keys: str, alias: str = "authority") -> list[str]:
+    ledger = sim.layer(alias).missed_changes
+    cache = sim.behind(alias)
+    return [key for key in keys if ledger.is_stale(cache.make_key(key, version=1))]
 
 
 # What it answers while a key is held
 
 
-def test_reads_of_one_key_are_misses(stage):
-    miss(stage, "a")
-    for operation in (operations.get, operations.has_key, remaining_ttl.get_with_ttl):
-        assert execute(stage, operation, "a", 1).kind is Kind.MISS
-        assert execute(stage, operation, "a", 2).kind is Kind.MISS
-    assert stage.cache.get("a", "default") == "default"
-    assert not stage.cache.has_key("a")
+def test_reads_of_one_key_are_misses(sim):
+    miss(sim, "a")
+    for operation in (Get, HasKey, GetWithTtl):
+        assert execute(sim, operation, "a", 1).kind is Kind.MISS
+        assert execute(sim, operation, "a", 2).kind is Kind.MISS
+    assert sim.cache.get("a", "default") == "default"
+    assert not sim.cache.has_key("a")
 
 
-def test_batched_reads_leave_it_out_and_ask_for_the_rest(stage):
-    miss(stage, "a")
-    stage.cache.set("b", 2)
-    assert execute(stage, operations.get_many, ["a", "b"], 1).value == {"b": 2}
-    found, lifetimes = execute(stage, remaining_ttl.get_many_with_ttl, ["a", "b"], 1).value
+def test_batched_reads_leave_it_out_and_ask_for_the_rest(sim):
+    miss(sim, "a")
+    sim.cache.set("b", 2)
+    assert execute(sim, GetMany, ["a", "b"], 1).value == {"b": 2}
+    found, lifetimes = execute(sim, GetManyWithTtl, ["a", "b"], 1).value
     assert found == {"b": 2}
     assert lifetimes.keys() == {"b"}
     asked = faults("authority").calls["get_many"]
-    assert execute(stage, operations.get_many, ["a"], 1).value == {}
-    assert execute(stage, remaining_ttl.get_many_with_ttl, ["a"], 1).value == ({}, {})
+    assert execute(sim, GetMany, ["a"], 1).value == {}
+    assert execute(sim, GetManyWithTtl, ["a"], 1).value == ({}, {})
     assert faults("authority").calls["get_many"] == asked
 
 
@@ -90,17 +106,17 @@ def test_batched_reads_leave_it_out_and_ask_for_the_rest(stage):
     ],
     ids=["add", "touch", "incr", "decr"],
 )
-def test_decisions_wait_for_the_repair(stage, decide, answer):
-    miss(stage, "a")
+def test_decisions_wait_for_the_repair(sim, decide, answer):
+    miss(sim, "a")
     asked = faults("authority").calls.total()
     if answer is ValueError:
         with pytest.raises(ValueError, match="could tell"):
-            decide(stage.cache)
+            decide(sim.cache)
     else:
-        assert decide(stage.cache) is answer
+        assert decide(sim.cache) is answer
     assert faults("authority").calls.total() == asked
-    stage.tick()
-    assert stage.cache.add("a", 1) is True
+    sim.tick()
+    assert sim.cache.add("a", 1) is True
 
 
 def test_it_is_not_backfilled(pair):
@@ -115,15 +131,15 @@ def test_it_is_not_backfilled(pair):
     assert pair.behind("upper").get("a", version=1) == "old"
 
 
-def test_a_suspect_layer_is_written_and_not_read(stage):
-    stage.layer("authority").ledger._capacity = 1
-    miss(stage, "a", "b")
-    stage.cache.set("other", 1)
-    assert stage.cache.get("other") is None
-    assert stage.behind("authority").get("other", version=1) == 1
-    stage.clock.forward(TIMEOUT)
-    assert stage.cache.get("a") is None
-    assert stage.cache.get("b") is None
+def test_a_suspect_layer_is_written_and_not_read(sim):
+    sim.layer("authority").missed_changes._capacity = 1
+    miss(sim, "a", "b")
+    sim.cache.set("other", 1)
+    assert sim.cache.get("other") is None
+    assert sim.behind("authority").get("other", version=1) == 1
+    sim.clock.forward(TIMEOUT)
+    assert sim.cache.get("a") is None
+    assert sim.cache.get("b") is None
 
 
 # What ends a note
@@ -140,47 +156,47 @@ def test_a_suspect_layer_is_written_and_not_read(stage):
     ],
     ids=["set", "set_many", "delete", "delete_many", "clear"],
 )
-def test_a_later_change_that_gets_through_ends_the_note_at_once(stage, change):
-    miss(stage, "a")
-    change(stage.cache)
-    assert stage.cache.get("a") == "new"
-    assert stage.layer("authority").ledger.trusted
-    stage.tick()
-    assert stage.cache.get("a") == "new"
+def test_a_later_change_that_gets_through_ends_the_note_at_once(sim, change):
+    miss(sim, "a")
+    change(sim.cache)
+    assert sim.cache.get("a") == "new"
+    assert sim.layer("authority").missed_changes.in_sync
+    sim.tick()
+    assert sim.cache.get("a") == "new"
 
 
-def test_a_later_change_that_fails_too_does_not(stage):
-    miss(stage, "a")
-    stage.refuse("authority")
-    stage.cache.set("a", "new")
-    stage.heal("authority")
-    assert stage.cache.get("a") is None
+def test_a_later_change_that_fails_too_does_not(sim):
+    miss(sim, "a")
+    sim.refuse("authority")
+    sim.cache.set("a", "new")
+    sim.heal("authority")
+    assert sim.cache.get("a") is None
 
 
-def test_a_change_that_was_under_way_does_not_end_a_newer_note(stage):
-    stage.cache.set("a", "old")
+def test_a_change_that_was_under_way_does_not_end_a_newer_note(sim):
+    sim.cache.set("a", "old")
 
     def meanwhile() -> None:
-        stage.cache.set("a", "newer")
-        stage.refuse("authority")
-        stage.cache.delete("a")
-        stage.heal("authority")
+        sim.cache.set("a", "newer")
+        sim.refuse("authority")
+        sim.cache.delete("a")
+        sim.heal("authority")
 
-    stage.during("authority", "after", meanwhile)
-    stage.cache.set("a", "new")
-    assert stage.cache.get("a") is None
+    sim.during("authority", "after", meanwhile)
+    sim.cache.set("a", "new")
+    assert sim.cache.get("a") is None
 
 
-def test_a_clear_that_was_under_way_does_not_end_a_newer_note(stage):
+def test_a_clear_that_was_under_way_does_not_end_a_newer_note(sim):
     def meanwhile() -> None:
-        stage.cache.set("a", "newer")
-        stage.refuse("authority")
-        stage.cache.delete("a")
-        stage.heal("authority")
+        sim.cache.set("a", "newer")
+        sim.refuse("authority")
+        sim.cache.delete("a")
+        sim.heal("authority")
 
-    stage.during("authority", "after", meanwhile)
-    stage.cache.clear()
-    assert stage.cache.get("a") is None
+    sim.during("authority", "after", meanwhile)
+    sim.cache.clear()
+    assert sim.cache.get("a") is None
 
 
 def test_a_backfill_ends_no_note(pair):
@@ -201,20 +217,20 @@ def test_a_backfill_ends_no_note(pair):
     assert pair.cache.get("a") is None
 
 
-def test_a_breakers_reset_does_not(stage):
-    miss(stage, "a")
-    stage.layer("authority").breaker.reset()
-    assert stage.cache.get("a") is None
-    assert stage.layer("authority").snapshot()["missed"] == 1
+def test_a_breakers_reset_does_not(sim):
+    miss(sim, "a")
+    sim.layer("authority").breaker.reset()
+    assert sim.cache.get("a") is None
+    assert sim.layer("authority").snapshot()["missed"] == 1
 
 
 @pytest.mark.parametrize("order", ["force_open", "force_closed"])
-def test_an_order_does_not(stage, order):
-    miss(stage, "a")
-    getattr(stage.layer("authority").breaker, order)()
-    assert stage.cache.get("a") is None
-    stage.layer("authority").breaker.auto()
-    assert stage.cache.get("a") is None
+def test_an_order_does_not(sim, order):
+    miss(sim, "a")
+    getattr(sim.layer("authority").breaker, order)()
+    assert sim.cache.get("a") is None
+    sim.layer("authority").breaker.auto()
+    assert sim.cache.get("a") is None
 
 
 # What is noted
@@ -255,8 +271,8 @@ def test_no_layer_shows_again_what_it_missed(pair, broken, change, fault):
             pair.late.popleft().land()
         assert all(get() in ("new", None) for get in read)
         pair.tick()
-    assert pair.layer("upper").ledger.trusted
-    assert pair.layer("authority").ledger.trusted
+    assert pair.layer("upper").missed_changes.in_sync
+    assert pair.layer("authority").missed_changes.in_sync
     assert pair.behind("authority").get("a", version=1) in ("new", None)
 
 
@@ -270,33 +286,33 @@ def test_no_layer_shows_again_what_it_missed(pair, broken, change, fault):
     ],
     ids=["add", "incr", "touch"],
 )
-def test_what_was_decided_by_nobody_never_enters_the_ledger(stage, decide, fault):
+def test_what_was_decided_by_nobody_never_enters_the_ledger(sim, decide, fault):
     """A later repair would delete another worker's lock or counter."""
     if fault == "rejected":
-        stage.layer("authority").breaker.force_open()
+        sim.layer("authority").breaker.force_open()
     else:
-        getattr(stage, fault)("authority")
+        getattr(sim, fault)("authority")
     with suppress(ValueError, Interrupted):
-        decide(stage.cache)
-    assert len(stage.layer("authority").ledger) == 0
-    stage.heal("authority")
-    stage.layer("authority").breaker.reset()
-    stage.behind("authority").set("a", 7, version=1)
-    stage.tick()
-    for late in stage.late:
+        decide(sim.cache)
+    assert len(sim.layer("authority").missed_changes) == 0
+    sim.heal("authority")
+    sim.layer("authority").breaker.reset()
+    sim.behind("authority").set("a", 7, version=1)
+    sim.tick()
+    for late in sim.late:
         late.land()
-    stage.tick()
-    assert stage.cache.get("a") in (7, 8)
-    assert stage.layer("authority").ledger.trusted
+    sim.tick()
+    assert sim.cache.get("a") in (7, 8)
+    assert sim.layer("authority").missed_changes.in_sync
 
 
-def test_keys_that_a_batch_did_not_take_are_missed(stage, monkeypatch):
-    stage.cache.set_many({"a": "old", "b": "old"})
+def test_keys_that_a_batch_did_not_take_are_missed(sim, monkeypatch):
+    sim.cache.set_many({"a": "old", "b": "old"})
     monkeypatch.setattr(LocMemCache, "set_many", lambda *args, **kwargs: ["a"])
-    assert stage.cache.set_many({"a": "too large", "b": "new"}) == ["a"]
+    assert sim.cache.set_many({"a": "too large", "b": "new"}) == ["a"]
     monkeypatch.undo()
-    assert held(stage, "a", "b") == ["a"]
-    assert stage.cache.get("a") is None
+    assert held(sim, "a", "b") == ["a"]
+    assert sim.cache.get("a") is None
 
 
 def test_a_change_that_ends_early_is_noted_by_the_layers_it_did_not_come_to(pair):
@@ -312,56 +328,56 @@ def test_a_change_that_ends_early_is_noted_by_the_layers_it_did_not_come_to(pair
 
 
 def test_a_change_that_ends_early_is_dropped_from_a_direct_layer():
-    with staged("memory", "authority") as stage:
-        stage.cache.set("a", "old")
-        stage.interrupt("authority")
+    with simulated_chain("memory", "authority") as sim:
+        sim.cache.set("a", "old")
+        sim.interrupt("authority")
         with pytest.raises(Interrupted):
-            stage.cache.set("a", "new")
-        assert not stage.behind("memory").has_key("a", version=1)
+            sim.cache.set("a", "new")
+        assert not sim.behind("memory").has_key("a", version=1)
 
 
 @pytest.mark.parametrize("shape", [("memory", "authority"), ("upper", "authority")])
 def test_an_incr_of_nothing_leaves_no_note(shape):
-    with staged(*shape) as stage:
-        stage.behind(shape[0]).set("a", 1, version=1)
+    with simulated_chain(*shape) as sim:
+        sim.behind(shape[0]).set("a", 1, version=1)
         with pytest.raises(ValueError, match="not found"):
-            stage.cache.incr("a")
-        assert all(stage.layer(alias).ledger.trusted for alias in shape)
-        assert not stage.behind(shape[0]).has_key("a", version=1)
+            sim.cache.incr("a")
+        assert all(sim.layer(alias).missed_changes.in_sync for alias in shape)
+        assert not sim.behind(shape[0]).has_key("a", version=1)
 
 
-def test_a_mistake_of_the_callers_leaves_no_note(stage):
+def test_a_mistake_of_the_callers_leaves_no_note(sim):
     with pytest.raises((TypeError, AttributeError), match="pickle"):
-        stage.cache.set("a", threading.Lock())
-    assert stage.layer("authority").ledger.trusted
+        sim.cache.set("a", threading.Lock())
+    assert sim.layer("authority").missed_changes.in_sync
 
 
 # Late calls
 
 
-def test_a_key_waits_for_the_end_of_a_call_that_was_given_up(stage):
-    stage.cache.set("a", "old")
-    stage.abandon("authority")
-    stage.cache.set("a", "late")
-    stage.heal("authority")
-    stage.cache.delete("a")
-    stage.tick()
-    assert held(stage, "a") == ["a"]
-    stage.late.popleft().land()
-    assert stage.cache.get("a") is None
-    stage.tick()
-    assert held(stage, "a") == []
-    assert not stage.behind("authority").has_key("a", version=1)
+def test_a_key_waits_for_the_end_of_a_call_that_was_given_up(sim):
+    sim.cache.set("a", "old")
+    sim.abandon("authority")
+    sim.cache.set("a", "late")
+    sim.heal("authority")
+    sim.cache.delete("a")
+    sim.tick()
+    assert held(sim, "a") == ["a"]
+    sim.late.popleft().land()
+    assert sim.cache.get("a") is None
+    sim.tick()
+    assert held(sim, "a") == []
+    assert not sim.behind("authority").has_key("a", version=1)
 
 
-def test_a_key_waits_for_the_end_of_a_call_whose_caller_was_interrupted(stage):
-    stage.interrupt("authority")
+def test_a_key_waits_for_the_end_of_a_call_whose_caller_was_interrupted(sim):
+    sim.interrupt("authority")
     with pytest.raises(Interrupted):
-        stage.cache.set("a", "late")
-    stage.heal("authority")
-    stage.cache.delete("a")
-    stage.late.popleft().land()
-    assert stage.cache.get("a") is None
+        sim.cache.set("a", "late")
+    sim.heal("authority")
+    sim.cache.delete("a")
+    sim.late.popleft().land()
+    assert sim.cache.get("a") is None
 
 
 def test_a_late_backfill_does_not_bring_back_what_was_removed_after_it(pair):
@@ -375,56 +391,56 @@ def test_a_late_backfill_does_not_bring_back_what_was_removed_after_it(pair):
     assert pair.cache.get("a") is None
 
 
-def test_a_late_add_does_not_undo_a_change_that_came_after_it(stage):
-    stage.abandon("authority")
-    assert not stage.cache.add("a", "late")
-    stage.heal("authority")
-    stage.cache.delete("a")
-    stage.late.popleft().land()
-    assert stage.behind("authority").get("a", version=1) == "late"
-    assert stage.cache.get("a") is None
-    stage.tick()
-    assert not stage.behind("authority").has_key("a", version=1)
+def test_a_late_add_does_not_undo_a_change_that_came_after_it(sim):
+    sim.abandon("authority")
+    assert not sim.cache.add("a", "late")
+    sim.heal("authority")
+    sim.cache.delete("a")
+    sim.late.popleft().land()
+    assert sim.behind("authority").get("a", version=1) == "late"
+    assert sim.cache.get("a") is None
+    sim.tick()
+    assert not sim.behind("authority").has_key("a", version=1)
 
 
-def test_a_repair_that_was_given_up_does_not_delete_what_is_won_later(stage):
-    miss(stage, "a")
-    stage.abandon("authority")
-    stage.tick()
-    stage.heal("authority")
-    stage.cache.delete("a")
-    assert not stage.cache.add("a", "lock")  # it could be deleted yet
-    stage.late.popleft().land()
-    stage.tick()
-    assert stage.cache.add("a", "lock")
+def test_a_repair_that_was_given_up_does_not_delete_what_is_won_later(sim):
+    miss(sim, "a")
+    sim.abandon("authority")
+    sim.tick()
+    sim.heal("authority")
+    sim.cache.delete("a")
+    assert not sim.cache.add("a", "lock")  # it could be deleted yet
+    sim.late.popleft().land()
+    sim.tick()
+    assert sim.cache.add("a", "lock")
 
 
 @pytest.mark.parametrize("fault", ["abandon", "interrupt"])
-def test_a_late_repair_keeps_its_keys(stage, fault):
-    miss(stage, "a")
-    getattr(stage, fault)("authority")
+def test_a_late_repair_keeps_its_keys(sim, fault):
+    miss(sim, "a")
+    getattr(sim, fault)("authority")
     try:
-        stage.tick()
+        sim.tick()
     except Interrupted:
         assert fault == "interrupt"
-    stage.heal("authority")
-    stage.tick()
-    assert held(stage, "a") == ["a"]
-    stage.late.popleft().land()
-    stage.tick()
-    assert held(stage, "a") == []
+    sim.heal("authority")
+    sim.tick()
+    assert held(sim, "a") == ["a"]
+    sim.late.popleft().land()
+    sim.tick()
+    assert held(sim, "a") == []
 
 
-def test_nothing_is_decided_while_a_repair_is_under_way(stage):
-    miss(stage, "a")
+def test_nothing_is_decided_while_a_repair_is_under_way(sim):
+    miss(sim, "a")
     won: list[bool] = []
 
     def meanwhile() -> None:
-        stage.cache.delete("a")
-        won.append(stage.cache.add("a", "lock"))
+        sim.cache.delete("a")
+        won.append(sim.cache.add("a", "lock"))
 
-    stage.during("authority", "before", meanwhile)
-    stage.tick()
+    sim.during("authority", "before", meanwhile)
+    sim.tick()
     assert won == [False]
 
 
@@ -438,70 +454,70 @@ def test_nothing_is_decided_while_a_repair_is_under_way(stage):
     ids=["add", "touch", "incr"],
 )
 def test_what_was_decided_on_a_key_that_is_missed_meanwhile_was_decided_by_nobody(
-    stage, decide, answer
+    sim, decide, answer
 ):
     """Its repair would end the lock, and another one would win it."""
 
     def meanwhile() -> None:
-        stage.lose("authority")
-        stage.cache.set("a", 1)
-        stage.heal("authority")
+        sim.lose("authority")
+        sim.cache.set("a", 1)
+        sim.heal("authority")
 
     if answer is None:
-        stage.cache.set("a", 1)
-    stage.during("authority", "after", meanwhile)
+        sim.cache.set("a", 1)
+    sim.during("authority", "after", meanwhile)
     if answer is None:
         with pytest.raises(ValueError, match="could tell"):
-            decide(stage.cache)
+            decide(sim.cache)
     else:
-        assert decide(stage.cache) is answer
-    stage.tick()
-    assert stage.cache.add("a", "lock")
+        assert decide(sim.cache) is answer
+    sim.tick()
+    assert sim.cache.add("a", "lock")
 
 
-def test_nothing_is_decided_while_a_missed_clear_is_made_up_for(stage):
-    stage.refuse("authority")
-    stage.cache.clear()
-    stage.heal("authority")
+def test_nothing_is_decided_while_a_missed_clear_is_made_up_for(sim):
+    sim.refuse("authority")
+    sim.cache.clear()
+    sim.heal("authority")
     won: list[bool] = []
 
     def meanwhile() -> None:
-        stage.cache.clear()  # gets through, and ends the suspicion
-        won.append(stage.cache.add("a", "lock"))
+        sim.cache.clear()  # gets through, and ends the suspicion
+        won.append(sim.cache.add("a", "lock"))
 
-    stage.during("authority", "before", meanwhile)
-    stage.tick()
+    sim.during("authority", "before", meanwhile)
+    sim.tick()
     assert won == [False]
 
 
-def test_nothing_is_decided_while_a_clear_may_land(stage):
-    stage.abandon("authority")
-    stage.cache.clear()
-    stage.heal("authority")
-    stage.tick()
-    assert not stage.cache.add("a", "lock")
-    stage.cache.set("b", 1)
-    assert stage.cache.get("b") == 1
-    stage.late.popleft().land()
-    stage.tick()
-    assert stage.cache.add("a", "lock")
+def test_nothing_is_decided_while_a_clear_may_land(sim):
+    sim.abandon("authority")
+    sim.cache.clear()
+    sim.heal("authority")
+    sim.tick()
+    assert not sim.cache.add("a", "lock")
+    sim.cache.set("b", 1)
+    assert sim.cache.get("b") == 1
+    sim.late.popleft().land()
+    sim.tick()
+    assert sim.cache.add("a", "lock")
 
 
 # How long a note stays
 
 
-def test_a_note_stays_for_as_long_as_the_longest_timeout_used_there(stage):
-    stage.cache.set("other", 1, timeout=1000)
-    miss(stage, "a")
-    stage.behind("authority").set("a", "old", 1000, version=1)
-    stage.layer("authority").breaker.force_open()
-    stage.clock.forward(999)
-    stage.tick()
-    stage.layer("authority").breaker.reset()
-    assert stage.cache.get("a") is None
-    stage.tick()
-    stage.clock.forward(2)
-    assert stage.layer("authority").ledger.trusted
+def test_a_note_stays_for_as_long_as_the_longest_timeout_used_there(sim):
+    sim.cache.set("other", 1, timeout=1000)
+    miss(sim, "a")
+    sim.behind("authority").set("a", "old", 1000, version=1)
+    sim.layer("authority").breaker.force_open()
+    sim.clock.forward(999)
+    sim.tick()
+    sim.layer("authority").breaker.reset()
+    assert sim.cache.get("a") is None
+    sim.tick()
+    sim.clock.forward(2)
+    assert sim.layer("authority").missed_changes.in_sync
 
 
 @pytest.mark.parametrize("fault", ["lose", "abandon", "interrupt"])
@@ -515,239 +531,239 @@ def test_a_note_stays_for_as_long_as_the_longest_timeout_used_there(stage):
     ],
     ids=["set", "set_many", "add", "touch"],
 )
-def test_also_if_it_is_not_known_whether_it_was_used(stage, write, fault):
-    getattr(stage, fault)("authority")
+def test_also_if_it_is_not_known_whether_it_was_used(sim, write, fault):
+    getattr(sim, fault)("authority")
     try:
-        write(stage.cache)
+        write(sim.cache)
     except Interrupted:
         assert fault == "interrupt"
-    stage.heal("authority")
-    for late in stage.late:
+    sim.heal("authority")
+    for late in sim.late:
         late.land()
-    stage.layer("authority").breaker.force_open()
-    stage.cache.delete("b")
-    stage.clock.forward(1e9)
-    stage.tick()
-    assert held(stage, "b") == ["b"]
+    sim.layer("authority").breaker.force_open()
+    sim.cache.delete("b")
+    sim.clock.forward(1e9)
+    sim.tick()
+    assert held(sim, "b") == ["b"]
 
 
 @pytest.mark.parametrize("timeout", [Decimal(1000), "1000"], ids=["decimal", "string"])
 def test_whatever_a_timeout_is_as_long_as_the_layer_takes_it(timeout):
-    with staged("authority", behind=WholeSeconds) as stage:
-        stage.cache.set("a", "old", timeout=timeout)
-        stage.layer("authority").breaker.force_open()
-        stage.cache.delete("a")
-        stage.clock.forward(999)
-        stage.tick()
-        stage.layer("authority").breaker.reset()
-        assert stage.behind("authority").get("a", version=1) == "old"
-        assert stage.cache.get("a") is None
+    with simulated_chain("authority", behind=WholeSeconds) as sim:
+        sim.cache.set("a", "old", timeout=timeout)
+        sim.layer("authority").breaker.force_open()
+        sim.cache.delete("a")
+        sim.clock.forward(999)
+        sim.tick()
+        sim.layer("authority").breaker.reset()
+        assert sim.behind("authority").get("a", version=1) == "old"
+        assert sim.cache.get("a") is None
 
 
 def test_or_backfilled():
-    with staged("upper", "authority", timeout=None) as stage:
-        stage.behind("authority").set("a", "old", timeout=1000, version=1)
-        assert stage.cache.get("a") == "old"
-        stage.layer("upper").breaker.force_open()
-        stage.cache.delete("a")
-        stage.clock.forward(500)
-        stage.tick()
-        stage.layer("upper").breaker.reset()
-        assert stage.behind("upper").get("a", version=1) == "old"
-        assert stage.cache.get("a") is None
+    with simulated_chain("upper", "authority", timeout=None) as sim:
+        sim.behind("authority").set("a", "old", timeout=1000, version=1)
+        assert sim.cache.get("a") == "old"
+        sim.layer("upper").breaker.force_open()
+        sim.cache.delete("a")
+        sim.clock.forward(500)
+        sim.tick()
+        sim.layer("upper").breaker.reset()
+        assert sim.behind("upper").get("a", version=1) == "old"
+        assert sim.cache.get("a") is None
 
 
-def test_what_cannot_be_there_any_more_makes_room(stage):
-    stage.layer("authority").breaker.force_open()
-    stage.cache.delete("a")
-    stage.clock.forward(TIMEOUT)
-    stage.tick()
-    assert len(stage.layer("authority").ledger) == 0
+def test_what_cannot_be_there_any_more_makes_room(sim):
+    sim.layer("authority").breaker.force_open()
+    sim.cache.delete("a")
+    sim.clock.forward(TIMEOUT)
+    sim.tick()
+    assert len(sim.layer("authority").missed_changes) == 0
 
 
 # Repair
 
 
-def test_a_repair_goes_in_batches_and_says_whether_there_is_more(stage):
-    keys = [f"key{n}" for n in range(2 * REPAIR_BATCH + 1)]
-    miss(stage, *keys)
-    layer, calls = stage.layer("authority"), faults("authority").calls
+def test_a_repair_goes_in_batches_and_says_whether_there_is_more(sim):
+    keys = [f"key{n}" for n in range(2 * BATCH + 1)]
+    miss(sim, *keys)
+    layer, calls = sim.layer("authority"), faults("authority").calls
     before = calls["delete_many"]
     assert [layer.repair(), layer.repair(), layer.repair()] == [True, True, False]
     assert calls["delete_many"] - before == 3
-    assert layer.ledger.trusted
-    assert not stage.behind("authority").get_many(keys, version=1)
+    assert layer.missed_changes.in_sync
+    assert not sim.behind("authority").get_many(keys, version=1)
 
 
-def test_a_repair_keeps_what_succeeded(stage):
+def test_a_repair_keeps_what_succeeded(sim):
     for version in (1, 2, 3):
-        stage.cache.set("a", "old", version=version)
-    stage.layer("authority").breaker.force_open()
+        sim.cache.set("a", "old", version=version)
+    sim.layer("authority").breaker.force_open()
     for version in (1, 2, 3):
-        stage.cache.delete("a", version=version)
-    stage.layer("authority").breaker.reset()
+        sim.cache.delete("a", version=version)
+    sim.layer("authority").breaker.reset()
 
     def second_call_fails() -> None:
-        stage.during("authority", "before", lambda: stage.refuse("authority"))
+        sim.during("authority", "before", lambda: sim.refuse("authority"))
 
-    stage.during("authority", "after", second_call_fails)
-    assert not stage.layer("authority").repair()
-    assert len(stage.layer("authority").ledger) == 2
-    stage.heal("authority")
-    stage.tick()
-    assert stage.layer("authority").ledger.trusted
+    sim.during("authority", "after", second_call_fails)
+    assert not sim.layer("authority").repair()
+    assert len(sim.layer("authority").missed_changes) == 2
+    sim.heal("authority")
+    sim.tick()
+    assert sim.layer("authority").missed_changes.in_sync
 
 
-def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(stage):
+def test_a_repair_leaves_alone_what_was_made_up_for_since_it_looked(sim):
     """It may come to a key when that was deleted by somebody else, and is a lock now."""
-    stage.cache.set("a", "old", version=1)
-    stage.cache.set("a", "old", version=2)
-    stage.layer("authority").breaker.force_open()
-    stage.cache.delete("a", version=1)
-    stage.cache.delete("a", version=2)
-    stage.layer("authority").breaker.reset()
+    sim.cache.set("a", "old", version=1)
+    sim.cache.set("a", "old", version=2)
+    sim.layer("authority").breaker.force_open()
+    sim.cache.delete("a", version=1)
+    sim.cache.delete("a", version=2)
+    sim.layer("authority").breaker.reset()
 
     def meanwhile() -> None:
-        stage.cache.delete("a", version=2)
-        assert stage.cache.add("a", "lock", version=2)
+        sim.cache.delete("a", version=2)
+        assert sim.cache.add("a", "lock", version=2)
 
-    stage.during("authority", "before", meanwhile)
-    stage.tick()
-    assert stage.behind("authority").get("a", version=1) is None
-    assert stage.behind("authority").get("a", version=2) == "lock"
-    assert stage.layer("authority").ledger.trusted
+    sim.during("authority", "before", meanwhile)
+    sim.tick()
+    assert sim.behind("authority").get("a", version=1) is None
+    assert sim.behind("authority").get("a", version=2) == "lock"
+    assert sim.layer("authority").missed_changes.in_sync
 
 
-def test_a_missed_clear_is_not_made_up_for_twice(stage, monkeypatch):
+def test_a_missed_clear_is_not_made_up_for_twice(sim, monkeypatch):
     """Another thread may have cleared it since the repair looked, and won a lock."""
-    stage.cache.set("a", "old")
-    stage.refuse("authority")
-    stage.cache.clear()
-    stage.heal("authority")
-    layer = stage.layer("authority")
-    repair_clear = type(layer)._repair_clear
+    sim.cache.set("a", "old")
+    sim.refuse("authority")
+    sim.cache.clear()
+    sim.heal("authority")
+    layer = sim.layer("authority")
+    repair_clear = type(layer._repair)._clear
 
     def late(self):
-        stage.cache.clear()
-        assert stage.cache.add("a", "lock")
+        sim.cache.clear()
+        assert sim.cache.add("a", "lock")
         return repair_clear(self)
 
-    monkeypatch.setattr(type(layer), "_repair_clear", late)
-    stage.tick()
-    assert stage.cache.get("a") == "lock"
-    assert layer.ledger.trusted
+    monkeypatch.setattr(type(layer._repair), "_clear", late)
+    sim.tick()
+    assert sim.cache.get("a") == "lock"
+    assert layer.missed_changes.in_sync
 
 
-def test_a_repair_deletes_and_never_sets(stage):
-    miss(stage, "a", "b")
+def test_a_repair_deletes_and_never_sets(sim):
+    miss(sim, "a", "b")
     calls = faults("authority").calls
     calls.clear()
-    stage.tick()
+    sim.tick()
     assert dict(calls) == {"delete_many": 1}
 
 
-def test_a_repair_makes_up_for_a_clear_first(stage):
-    stage.cache.set("a", "old")
-    stage.refuse("authority")
-    stage.cache.clear()
-    stage.heal("authority")
-    assert stage.cache.get("a") is None
-    stage.cache.set("b", "new")
-    stage.tick()
-    assert stage.behind("authority").get_many(["a", "b"], version=1) == {}
-    assert stage.layer("authority").ledger.trusted
+def test_a_repair_makes_up_for_a_clear_first(sim):
+    sim.cache.set("a", "old")
+    sim.refuse("authority")
+    sim.cache.clear()
+    sim.heal("authority")
+    assert sim.cache.get("a") is None
+    sim.cache.set("b", "new")
+    sim.tick()
+    assert sim.behind("authority").get_many(["a", "b"], version=1) == {}
+    assert sim.layer("authority").missed_changes.in_sync
 
 
-def test_a_repair_takes_back_only_the_notes_it_made_up_for(stage):
-    miss(stage, "a")
-
-    def meanwhile() -> None:
-        stage.cache.set("a", "newer")
-        miss(stage, "a")
-
-    stage.during("authority", "after", meanwhile)
-    stage.tick()
-    assert held(stage, "a") == ["a"]
-    assert stage.cache.get("a") is None
-
-
-def test_a_repaired_clear_takes_back_only_the_notes_from_before_it(stage):
-    stage.refuse("authority")
-    stage.cache.clear()
-    stage.heal("authority")
+def test_a_repair_takes_back_only_the_notes_it_made_up_for(sim):
+    miss(sim, "a")
 
     def meanwhile() -> None:
-        stage.cache.set("a", "newer")
-        stage.refuse("authority")
-        stage.cache.delete("a")
-        stage.during("authority", "before", lambda: None)
+        sim.cache.set("a", "newer")
+        miss(sim, "a")
 
-    stage.during("authority", "after", meanwhile)
-    stage.tick()
-    stage.heal("authority")
-    assert held(stage, "a") == ["a"]
-    assert stage.cache.get("a") is None
+    sim.during("authority", "after", meanwhile)
+    sim.tick()
+    assert held(sim, "a") == ["a"]
+    assert sim.cache.get("a") is None
+
+
+def test_a_repaired_clear_takes_back_only_the_notes_from_before_it(sim):
+    sim.refuse("authority")
+    sim.cache.clear()
+    sim.heal("authority")
+
+    def meanwhile() -> None:
+        sim.cache.set("a", "newer")
+        sim.refuse("authority")
+        sim.cache.delete("a")
+        sim.during("authority", "before", lambda: None)
+
+    sim.during("authority", "after", meanwhile)
+    sim.tick()
+    sim.heal("authority")
+    assert held(sim, "a") == ["a"]
+    assert sim.cache.get("a") is None
 
 
 def test_a_repair_has_its_own_permits_and_its_failures_open_the_breaker():
-    with staged("authority", MAX_FAILURES=2) as stage:
-        miss(stage, "a")
-        stage.refuse("authority")
-        stage.tick()
-        assert stage.layer("authority").breaker.state is State.OPEN
+    with simulated_chain("authority", MAX_FAILURES=2) as sim:
+        miss(sim, "a")
+        sim.refuse("authority")
+        sim.tick()
+        assert sim.layer("authority").breaker.state is State.OPEN
         asked = faults("authority").calls.total()
-        assert stage.layer("authority").tend() == pytest.approx(5)
+        assert sim.layer("authority").tend() == pytest.approx(5)
         assert faults("authority").calls.total() == asked
-        stage.heal("authority")
-        stage.clock.forward(5)
-        stage.tick()
-        assert stage.layer("authority").breaker.state is State.CLOSED
-        assert stage.layer("authority").ledger.trusted
+        sim.heal("authority")
+        sim.clock.forward(5)
+        sim.tick()
+        assert sim.layer("authority").breaker.state is State.CLOSED
+        assert sim.layer("authority").missed_changes.in_sync
 
 
-def test_a_repair_goes_through_forced_closed_and_not_through_forced_open(stage):
-    layer = stage.layer("authority")
-    miss(stage, "a")
+def test_a_repair_goes_through_forced_closed_and_not_through_forced_open(sim):
+    layer = sim.layer("authority")
+    miss(sim, "a")
     layer.breaker.force_open()
     assert layer.tend() is None
-    assert held(stage, "a") == ["a"]
+    assert held(sim, "a") == ["a"]
     layer.breaker.force_closed()
-    stage.tick()
-    assert layer.ledger.trusted
+    sim.tick()
+    assert layer.missed_changes.in_sync
 
 
-def test_a_layer_that_goes_on_failing_is_repaired_later(stage):
-    miss(stage, "a")
-    stage.refuse("authority")
-    assert stage.layer("authority").tend() == PATIENCE
-    stage.heal("authority")
-    stage.tick()
-    assert stage.layer("authority").ledger.trusted
+def test_a_layer_that_goes_on_failing_is_repaired_later(sim):
+    miss(sim, "a")
+    sim.refuse("authority")
+    assert sim.layer("authority").tend() == PATIENCE
+    sim.heal("authority")
+    sim.tick()
+    assert sim.layer("authority").missed_changes.in_sync
 
 
 def test_an_idle_process_tries_whether_its_layer_is_well_again():
-    with staged("authority", MAX_FAILURES=1, HALF_OPEN_SUCCESSES=2) as stage:
-        layer = stage.layer("authority")
-        stage.refuse("authority")
-        stage.cache.get("a")
-        stage.heal("authority")
+    with simulated_chain("authority", MAX_FAILURES=1, HALF_OPEN_SUCCESSES=2) as sim:
+        layer = sim.layer("authority")
+        sim.refuse("authority")
+        sim.cache.get("a")
+        sim.heal("authority")
         assert layer.breaker.state is State.OPEN
         for _ in range(10):
-            stage.clock.forward(layer.tend() or 0)
+            sim.clock.forward(layer.tend() or 0)
         assert layer.breaker.state is State.CLOSED
         assert layer.tend() is None
 
 
 def test_also_while_all_that_was_missed_waits_for_late_calls():
-    with staged("authority", MAX_FAILURES=2) as stage:
-        layer = stage.layer("authority")
-        stage.abandon("authority")
-        stage.cache.set("a", "late")
-        stage.cache.set("a", "late too")
-        stage.heal("authority")
+    with simulated_chain("authority", MAX_FAILURES=2) as sim:
+        layer = sim.layer("authority")
+        sim.abandon("authority")
+        sim.cache.set("a", "late")
+        sim.cache.set("a", "late too")
+        sim.heal("authority")
         assert layer.breaker.state is State.OPEN
         for _ in range(10):
-            stage.clock.forward(layer.tend() or 0)
+            sim.clock.forward(layer.tend() or 0)
         assert layer.breaker.state is State.CLOSED
 
 
@@ -756,19 +772,19 @@ def test_also_while_all_that_was_missed_waits_for_late_calls():
 
 @pytest.mark.filterwarnings("ignore::django.core.cache.CacheKeyWarning")
 @pytest.mark.parametrize("version", [[1], float("nan"), object(), "x" * 300, -1])
-def test_any_version_that_a_key_can_be_made_with_is_repaired(stage, version):
-    stage.cache.set("a", "old", version=version)
-    stage.layer("authority").breaker.force_open()
-    stage.cache.delete("a", version=version)
-    stage.cache.delete("b")
-    stage.layer("authority").breaker.reset()
-    assert stage.cache.get("a", version=version) is None
-    stage.tick()
-    assert stage.layer("authority").ledger.trusted
-    assert not stage.behind("authority").has_key("a", version=version)
+def test_any_version_that_a_key_can_be_made_with_is_repaired(sim, version):
+    sim.cache.set("a", "old", version=version)
+    sim.layer("authority").breaker.force_open()
+    sim.cache.delete("a", version=version)
+    sim.cache.delete("b")
+    sim.layer("authority").breaker.reset()
+    assert sim.cache.get("a", version=version) is None
+    sim.tick()
+    assert sim.layer("authority").missed_changes.in_sync
+    assert not sim.behind("authority").has_key("a", version=version)
 
 
-def test_a_key_that_the_layer_does_not_take_keeps_no_other_from_repair(stage, monkeypatch):
+def test_a_key_that_the_layer_does_not_take_keeps_no_other_from_repair(sim, monkeypatch):
     plain = LocMemCache.validate_key
 
     def picky(self: LocMemCache, key: str) -> None:
@@ -776,11 +792,11 @@ def test_a_key_that_the_layer_does_not_take_keeps_no_other_from_repair(stage, mo
             raise InvalidCacheKey(key)
         plain(self, key)
 
-    miss(stage, "a", "hostile", "b")
+    miss(sim, "a", "hostile", "b")
     monkeypatch.setattr(LocMemCache, "validate_key", picky)
-    stage.tick()
-    assert stage.layer("authority").ledger.trusted
-    assert not stage.behind("authority").get_many(["a", "b"], version=1)
+    sim.tick()
+    assert sim.layer("authority").missed_changes.in_sync
+    assert not sim.behind("authority").get_many(["a", "b"], version=1)
 
 
 def test_a_layer_that_cannot_be_tended_keeps_no_other_waiting(pair, monkeypatch):
@@ -796,136 +812,133 @@ def test_a_layer_that_cannot_be_tended_keeps_no_other_waiting(pair, monkeypatch)
 
     monkeypatch.setattr(Layer, "tend", tend)
     pair.tick()
-    assert pair.layer("authority").ledger.trusted
+    assert pair.layer("authority").missed_changes.in_sync
 
 
-def test_a_clear_that_the_layer_does_not_have_does_not_make_it_suspect_for_ever(stage, monkeypatch):
+def test_a_clear_that_the_layer_does_not_have_does_not_make_it_suspect_for_ever(sim, monkeypatch):
     def clear(self: LocMemCache) -> None:
         raise NotImplementedError
 
-    miss(stage, "a")
-    stage.layer("authority").breaker.force_open()
-    stage.cache.clear()
-    stage.layer("authority").breaker.reset()
-    stage.cache.set("b", 1)
+    miss(sim, "a")
+    sim.layer("authority").breaker.force_open()
+    sim.cache.clear()
+    sim.layer("authority").breaker.reset()
+    sim.cache.set("b", 1)
     with monkeypatch.context() as patch:
         patch.setattr(LocMemCache, "clear", clear)
-        stage.tick()
-    assert stage.cache.get("b") == 1
-    assert not stage.behind("authority").has_key("a", version=1)
+        sim.tick()
+    assert sim.cache.get("b") == 1
+    assert not sim.behind("authority").has_key("a", version=1)
 
 
 # Where no thread can run
 
 
-def test_a_call_repairs_a_few_where_the_agent_cannot(stage, monkeypatch):
-    miss(stage, *[f"key{n}" for n in range(3 * REPAIR_IN_PASSING)])
+def test_a_call_repairs_a_few_where_the_agent_cannot(sim, monkeypatch):
+    miss(sim, *[f"key{n}" for n in range(3 * IN_PASSING)])
     monkeypatch.setattr(type(background), "cannot_run", True)
-    stage.cache.get("anything")
-    assert len(stage.layer("authority").ledger) == 2 * REPAIR_IN_PASSING
-    stage.cache.get("anything")
-    stage.cache.get("anything")
-    assert stage.layer("authority").ledger.trusted
+    sim.cache.get("anything")
+    assert len(sim.layer("authority").missed_changes) == 2 * IN_PASSING
+    sim.cache.get("anything")
+    sim.cache.get("anything")
+    assert sim.layer("authority").missed_changes.in_sync
 
 
-def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(stage, monkeypatch):
-    stage.cache.set("b", "old")
-    miss(stage, "a")
+def test_a_change_whose_caller_is_ended_in_such_a_repair_is_missed(sim, monkeypatch):
+    sim.cache.set("b", "old")
+    miss(sim, "a")
     monkeypatch.setattr(type(background), "cannot_run", True)
-    stage.interrupt("authority")
+    sim.interrupt("authority")
     with pytest.raises(Interrupted):
-        stage.cache.delete("b")
-    stage.heal("authority")
-    assert held(stage, "b") == ["b"]
+        sim.cache.delete("b")
+    sim.heal("authority")
+    assert held(sim, "b") == ["b"]
 
 
-def test_a_caller_that_is_ended_waits_for_no_repair(stage, monkeypatch):
-    stage.cache.set("b", "old")
-    miss(stage, "a")
+def test_a_caller_that_is_ended_waits_for_no_repair(sim, monkeypatch):
+    sim.cache.set("b", "old")
+    miss(sim, "a")
     monkeypatch.setattr(type(background), "cannot_run", True)
-    stage.interrupt("authority")
-    noted = stage.layer("authority").execute(
-        None, operations.missed, (operations.delete, ("b", stage.cache.version))
-    )
-    assert noted.kind is Kind.DONE
-    stage.heal("authority")
-    assert held(stage, "a", "b") == ["a", "b"]
+    sim.interrupt("authority")
+    sim.layer("authority").miss(Delete("b", sim.cache.version))
+    sim.heal("authority")
+    assert held(sim, "a", "b") == ["a", "b"]
 
 
 def test_nor_does_it_leave_a_copy_above_for_one(monkeypatch):
-    with staged("memory", "upper", "authority") as stage:
-        stage.cache.set("a", "old")
+    with simulated_chain("memory", "upper", "authority") as sim:
+        sim.cache.set("a", "old")
         monkeypatch.setattr(type(background), "cannot_run", True)
-        stage.interrupt("upper")
+        sim.interrupt("upper")
         with pytest.raises(Interrupted):
-            stage.cache.clear()
-        assert stage.behind("memory").get("a") is None
+            sim.cache.clear()
+        assert sim.behind("memory").get("a") is None
 
 
-def test_a_forked_process_takes_over_what_is_to_be_repaired(stage):
-    miss(stage, "a")
+def test_a_forked_process_takes_over_what_is_to_be_repaired(sim):
+    miss(sim, "a")
     background.ensure_running.reset_mock()  # type: ignore[attr-defined]  # a mock
-    stage.cache.get("a")
+    sim.cache.get("a")
     background.ensure_running.assert_called()  # type: ignore[attr-defined]  # a mock
 
 
 # What the agent is woken for
 
 
-def test_the_agent_is_woken_by_the_first_note_and_not_by_each(stage):
-    stage.layer("authority").breaker.force_open()
+def test_the_agent_is_woken_by_the_first_note_and_not_by_each(sim):
+    sim.layer("authority").breaker.force_open()
     background.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
     for n in range(10):
-        stage.cache.delete(f"key{n}")
+        sim.cache.delete(f"key{n}")
     assert background.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
 
 
-def test_the_agent_is_woken_when_a_late_call_has_landed(stage):
-    stage.abandon("authority")
-    stage.cache.delete("a")
+def test_the_agent_is_woken_when_a_late_call_has_landed(sim):
+    sim.abandon("authority")
+    sim.cache.delete("a")
     background.wake.reset_mock()  # type: ignore[attr-defined]  # a mock
-    stage.late.popleft().land()
+    sim.late.popleft().land()
     assert background.wake.call_count == 1  # type: ignore[attr-defined]  # a mock
 
 
 # What it says
 
 
-def shown(stage: Stage) -> dict[str, Any]:
-    return json.loads(json.dumps(stage.layer("authority").snapshot(), allow_nan=False))
+def shown(sim: SimulatedChain) -> dict[str, Any]:
+    return json.loads(json.dumps(sim.layer("authority").snapshot(), allow_nan=False))
 
 
-def test_the_snapshot_names_what_was_missed(stage):
-    miss(stage, "a", "b")
-    found = shown(stage)
+def test_the_snapshot_names_what_was_missed(sim):
+    miss(sim, "a", "b")
+    found = shown(sim)
     assert (found["missed"], found["suspect"], found["suspect_seconds"]) == (2, False, 0)
-    stage.refuse("authority")
-    stage.cache.clear()
-    found = shown(stage)
+    sim.refuse("authority")
+    sim.cache.clear()
+    found = shown(sim)
     assert (found["missed"], found["suspect"], found["suspect_seconds"]) == (2, True, None)
 
 
 def test_the_snapshot_says_for_how_long_a_layer_is_suspect():
-    with staged("authority", capacity=1) as stage:
-        stage.layer("authority").breaker.force_open()
-        stage.cache.delete_many(["a", "b"])
-        found = shown(stage)
+    with simulated_chain("authority", capacity=1) as sim:
+        sim.layer("authority").breaker.force_open()
+        sim.cache.delete_many(["a", "b"])
+        found = shown(sim)
         assert (found["suspect"], found["suspect_seconds"]) == (True, TIMEOUT)
 
 
-def test_the_snapshot_says_when_a_trial_is_to_come(stage):
-    breaker = stage.layer("authority").breaker
-    assert shown(stage)["retry_after"] is None
+def test_the_snapshot_says_when_a_trial_is_to_come(sim):
+    breaker = sim.layer("authority").breaker
+    assert shown(sim)["retry_after"] is None
     for order in (breaker.force_open, breaker.force_closed):
         order()
-        assert shown(stage)["retry_after"] is None
+        assert shown(sim)["retry_after"] is None
     breaker.reset()
     while breaker.state is State.CLOSED:
         breaker.acquire().failure()
-    assert shown(stage)["retry_after"] == 5
-    stage.clock.forward(5)
-    assert shown(stage)["retry_after"] == 0
+    assert shown(sim)["retry_after"] == 5
+    sim.clock.forward(5)
+    assert shown(sim)["retry_after"] == 0
     permit = breaker.acquire()
-    assert 0 < shown(stage)["retry_after"] < float("inf")
+    assert 0 < shown(sim)["retry_after"] < float("inf")
     permit.release()
-    assert shown(stage)["retry_after"] == 0
+    assert shown(sim)["retry_after"] == 0

@@ -34,8 +34,11 @@ KINDS = {
 MODULES = {PYMEMCACHE: "pymemcache", PYLIBMC: "pylibmc"}
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"no {module}")
-    for module in MODULES.values()
+    pytest.mark.slow,
+    *(
+        pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"no {module}")
+        for module in MODULES.values()
+    ),
 ]
 
 
@@ -157,7 +160,7 @@ def assert_soon(took: list[float]) -> None:
 
 def test_each_kind_has_the_limit_it_is_named_for(witnesses: list[Witness]) -> None:
     for witness in witnesses:
-        assert registry.layer(witness.name).strategy == KINDS[witness.name][2]
+        assert registry.layer(witness.name).guard.strategy == KINDS[witness.name][2]
 
 
 def test_frozen_for_8_seconds(witnesses: list[Witness]) -> None:

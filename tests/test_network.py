@@ -30,6 +30,8 @@ from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.traffic import absent, attempts, chain_over, too_slow, traffic, wait_for
 
+pytestmark = pytest.mark.slow
+
 #: Seconds for which the old value must not turn up; TCP sends again after 0.2, 0.4, 0.8 ... s.
 WATCHED = 60 if os.environ.get("RESILIENT_CACHE_TEST_LONG") == "1" else 8
 
@@ -201,11 +203,13 @@ def test_packets_lost_while_connecting_cost_no_more_than_the_limit(
                     wait_for("layer", State.OPEN, 10)
                     time.sleep(0.3)
                     before = list(running.lengths)
-                    assert registry.layer("layer").failures == 0, "nothing was refused"
+                    assert registry.layer("layer").guard.counters.failures == 0, (
+                        "nothing was refused"
+                    )
                     # Until the trials have found it again.
                     namespace.mend()
                     wait_for("layer", State.CLOSED, 20)
-                assert registry.layer("layer").strategy == kind.strategy
+                assert registry.layer("layer").guard.strategy == kind.strategy
             return too_slow(before)
 
         attempts(broken_rule)
@@ -284,7 +288,7 @@ def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(
     }
     cache = caches["default"]
     cache.set("key", "first", timeout=None)
-    assert registry.layer("redis").strategy == "sockets"
+    assert registry.layer("redis").guard.strategy == "sockets"
     # What a plain close leaves behind: the kernel goes on sending.  The test could not fail else.
     careless = socket.create_connection((namespace.address, 6379))
 
@@ -296,7 +300,7 @@ def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(
     # TCP sends again after 0.2, 0.6, 1.4, 3.0, 6.2 s: long enough that the repair comes first.
     time.sleep(3.3)
     namespace.mend()
-    assert services.wait_until(lambda: registry.layer("redis").ledger.trusted, 2.5)
+    assert services.wait_until(lambda: registry.layer("redis").missed_changes.in_sync, 2.5)
 
     ends = time.monotonic() + WATCHED
     seen = set()
@@ -304,7 +308,7 @@ def test_a_write_cut_off_by_the_network_does_not_arrive_after_the_repair(
         seen.add(cache.get("key"))
         time.sleep(0.1)
     assert seen == {None}
-    assert registry.layer("redis").ledger.trusted
+    assert registry.layer("redis").missed_changes.in_sync
     assert breakers["redis"].state is State.CLOSED
     with socket.create_connection((namespace.address, 6379)) as asking:
         asking.sendall(b"GET careless\r\n")

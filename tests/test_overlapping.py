@@ -8,33 +8,33 @@ from typing import Any
 import pytest
 
 from django_resilient_cache import CacheUnavailable
-from django_resilient_cache.layer.registry import registry
+from django_resilient_cache.backend.bound_chain import process
 from tests.contract.recorder import attempt
-from tests.stage import Stage, staged
+from tests.simulated_chain import SimulatedChain, simulated_chain
 
 
 @pytest.fixture(params=[("memory", "authority"), ("upper", "authority")], ids=str)
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    with staged(*request.param, MAX_FAILURES=100) as stage:
-        yield stage
+def sim(request: pytest.FixtureRequest) -> Iterator[SimulatedChain]:
+    with simulated_chain(*request.param, MAX_FAILURES=100) as sim:
+        yield sim
 
 
 @pytest.fixture
-def near(stage: Stage) -> str:
-    return stage.layers[0]
+def near(sim: SimulatedChain) -> str:
+    return sim.layers[0]
 
 
-def test_two_changes_that_overlap_leave_no_copy_of_the_first(stage, near):
-    stage.during(near, "before", lambda: stage.cache.set("a", "second"))
-    stage.cache.set("a", "first")
-    assert stage.behind("authority").get("a", version=1) == "second"
-    assert stage.cache.get("a") == "second"
+def test_two_changes_that_overlap_leave_no_copy_of_the_first(sim, near):
+    sim.during(near, "before", lambda: sim.cache.set("a", "second"))
+    sim.cache.set("a", "first")
+    assert sim.behind("authority").get("a", version=1) == "second"
+    assert sim.cache.get("a") == "second"
 
 
-def test_an_add_and_a_change_that_overlap_leave_no_copy_of_the_first(stage, near):
-    stage.during(near, "before", lambda: stage.cache.set("a", "second"))
-    assert stage.cache.add("a", "first")
-    assert stage.cache.get("a") == "second"
+def test_an_add_and_a_change_that_overlap_leave_no_copy_of_the_first(sim, near):
+    sim.during(near, "before", lambda: sim.cache.set("a", "second"))
+    assert sim.cache.add("a", "first")
+    assert sim.cache.get("a") == "second"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -43,14 +43,12 @@ def test_an_add_and_a_change_that_overlap_leave_no_copy_of_the_first(stage, near
     [lambda cache: cache.get("a"), lambda cache: cache.get_many(["a", "b"])],
     ids=["get", "get_many"],
 )
-def test_a_backfill_leaves_nothing_that_was_removed_meanwhile(stage, near, read, when):
-    stage.behind("authority").set("a", "old", version=1)
-    stage.during(
-        "authority", "after", lambda: stage.during(near, when, lambda: stage.cache.delete("a"))
-    )
-    read(stage.cache)
-    assert not stage.behind(near).has_key("a", version=1)
-    assert stage.cache.get("a") is None
+def test_a_backfill_leaves_nothing_that_was_removed_meanwhile(sim, near, read, when):
+    sim.behind("authority").set("a", "old", version=1)
+    sim.during("authority", "after", lambda: sim.during(near, when, lambda: sim.cache.delete("a")))
+    read(sim.cache)
+    assert not sim.behind(near).has_key("a", version=1)
+    assert sim.cache.get("a") is None
 
 
 @pytest.mark.parametrize(
@@ -59,29 +57,29 @@ def test_a_backfill_leaves_nothing_that_was_removed_meanwhile(stage, near, read,
     ids=["incr", "touch"],
 )
 @pytest.mark.parametrize("lost", [False, True], ids=["answered", "answer lost"])
-def test_what_the_authority_decided_is_dropped_above(stage, near, change, lost):
-    stage.cache.set("a", 1)
+def test_what_the_authority_decided_is_dropped_above(sim, near, change, lost):
+    sim.cache.set("a", 1)
     if lost:
-        stage.lose("authority")
+        sim.lose("authority")
     try:
-        change(stage.cache)
+        change(sim.cache)
     except ValueError:
         assert lost
-    stage.heal("authority")
-    assert not stage.behind(near).has_key("a", version=1)
+    sim.heal("authority")
+    assert not sim.behind(near).has_key("a", version=1)
 
 
 # get_or_set
 
 
-def test_what_was_computed_before_a_change_is_not_kept(stage):
+def test_what_was_computed_before_a_change_is_not_kept(sim):
     def compute() -> str:
-        stage.cache.delete("a")
+        sim.cache.delete("a")
         return "computed before the end of that"
 
-    assert stage.cache.get_or_set("a", compute).startswith("computed")
-    assert stage.cache.get("a") is None
-    assert not any(name == "add" for _, name, _, _ in stage.ends)
+    assert sim.cache.get_or_set("a", compute).startswith("computed")
+    assert sim.cache.get("a") is None
+    assert not any(command.name == "add" for _, command, _ in sim.ends)
 
 
 @pytest.mark.parametrize(
@@ -98,48 +96,48 @@ def test_what_was_computed_before_a_change_is_not_kept(stage):
     ],
     ids=["set", "delete", "set_many", "delete_many", "clear", "incr", "decr", "its version"],
 )
-def test_every_change_is_told_to_what_is_being_computed(stage, change):
+def test_every_change_is_told_to_what_is_being_computed(sim, change):
     def compute() -> str:
-        (flight,) = registry.flights.under_way.values()
-        change(stage.cache)
+        (flight,) = process.single_flight.under_way.values()
+        change(sim.cache)
         assert flight.outdated
-        assert registry.flights.under_way == {}
+        assert process.single_flight.under_way == {}
         return "computed"
 
-    assert stage.cache.get_or_set("a", compute) == "computed"
-    stage.behind("authority").delete("a", version=1)
-    assert stage.cache.get("a") in (None, 1)
+    assert sim.cache.get_or_set("a", compute) == "computed"
+    sim.behind("authority").delete("a", version=1)
+    assert sim.cache.get("a") in (None, 1)
 
 
-def test_what_another_computation_has_added_meanwhile_is_not_computed_again(stage):
-    stage.during("authority", "after", lambda: stage.cache.get_or_set("a", lambda: "first"))
-    assert stage.cache.get_or_set("a", lambda: pytest.fail("computed")) == "first"
+def test_what_another_computation_has_added_meanwhile_is_not_computed_again(sim):
+    sim.during("authority", "after", lambda: sim.cache.get_or_set("a", lambda: "first"))
+    assert sim.cache.get_or_set("a", lambda: pytest.fail("computed")) == "first"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_nor_what_is_being_added_when_the_change_comes(stage, when):
+def test_nor_what_is_being_added_when_the_change_comes(sim, when):
     def compute() -> str:
-        stage.during("authority", when, lambda: stage.cache.delete("a"))
+        sim.during("authority", when, lambda: sim.cache.delete("a"))
         return "computed before it"
 
-    assert stage.cache.get_or_set("a", compute) == "computed before it"
-    assert stage.cache.get("a") is None
+    assert sim.cache.get_or_set("a", compute) == "computed before it"
+    assert sim.cache.get("a") is None
 
 
-def test_nor_what_is_kept_above_while_the_authority_is_away(stage, near):
+def test_nor_what_is_kept_above_while_the_authority_is_away(sim, near):
     def compute() -> str:
-        stage.during(near, "after", lambda: stage.cache.delete("a"))
+        sim.during(near, "after", lambda: sim.cache.delete("a"))
         return "computed before it"
 
-    stage.refuse("authority")
-    stage.cache.get_or_set("a", compute)
-    stage.heal("authority")
-    assert stage.cache.get("a") is None
+    sim.refuse("authority")
+    sim.cache.get_or_set("a", compute)
+    sim.heal("authority")
+    assert sim.cache.get("a") is None
 
 
 @pytest.mark.parametrize("away", ["refuse", "abandon"])
-def test_while_the_authority_is_away_it_is_computed_once(stage, away):
-    getattr(stage, away)("authority")
+def test_while_the_authority_is_away_it_is_computed_once(sim, away):
+    getattr(sim, away)("authority")
     computed: list[int] = []
 
     def compute() -> Any:
@@ -147,37 +145,37 @@ def test_while_the_authority_is_away_it_is_computed_once(stage, away):
         return "value"
 
     for _ in range(3):
-        assert stage.cache.get_or_set("a", compute) == "value"
+        assert sim.cache.get_or_set("a", compute) == "value"
     assert computed == [1]
 
 
-def test_a_computation_is_not_disturbed_by_changes_of_other_keys(stage):
+def test_a_computation_is_not_disturbed_by_changes_of_other_keys(sim):
     def compute() -> str:
-        stage.cache.delete("b")
-        stage.cache.set("a", "of another version", version=2)
+        sim.cache.delete("b")
+        sim.cache.set("a", "of another version", version=2)
         return "value"
 
-    assert stage.cache.get_or_set("a", compute) == "value"
-    assert stage.cache.get("a") == "value"
+    assert sim.cache.get_or_set("a", compute) == "value"
+    assert sim.cache.get("a") == "value"
 
 
-def test_while_its_key_waits_for_a_repair_the_value_is_kept_above(stage, near):
-    stage.refuse("authority")
-    stage.cache.delete("a")
-    stage.heal("authority")
-    assert stage.cache.get_or_set("a", lambda: "value") == "value"
-    assert stage.behind(near).get("a", version=1) == "value"
-    stage.tick()
-    assert stage.cache.get_or_set("a", lambda: "never called") == "value"
+def test_while_its_key_waits_for_a_repair_the_value_is_kept_above(sim, near):
+    sim.refuse("authority")
+    sim.cache.delete("a")
+    sim.heal("authority")
+    assert sim.cache.get_or_set("a", lambda: "value") == "value"
+    assert sim.behind(near).get("a", version=1) == "value"
+    sim.tick()
+    assert sim.cache.get_or_set("a", lambda: "never called") == "value"
 
 
 # get_or_set under "raise": what was computed is the caller's
 
 
 @pytest.fixture
-def strict() -> Iterator[Stage]:
-    with staged("memory", "authority", on_unavailable="raise", MAX_FAILURES=100) as stage:
-        yield stage
+def strict() -> Iterator[SimulatedChain]:
+    with simulated_chain("memory", "authority", on_unavailable="raise", MAX_FAILURES=100) as sim:
+        yield sim
 
 
 def test_under_raise_a_key_that_waits_for_its_repair_is_computed(strict):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+import pytest
 from django.core.cache.backends.locmem import LocMemCache
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_resilient_cache import CircuitBreaker, State, deadline
 from django_resilient_cache.concurrency.background import background
-from django_resilient_cache.layer.abandoned_calls import LATE_SECONDS
+from django_resilient_cache.layer.abandoned_calls import WAIT_SECONDS
 from tests.contract.api import Awaited, at_once
 from tests.property_examples import BACKEND
 from tests.property_model import DEFAULT, ENTRIES, KEYS, VERSIONS, Entry, Model
@@ -32,7 +33,9 @@ from tests.property_process import (
     WRITES,
     Process,
 )
-from tests.stage import FAULTS, GIVING_UP, TIMEOUT, Stage, WholeSeconds
+from tests.simulated_chain import FAULTS, GIVING_UP, TIMEOUT, SimulatedChain, WholeSeconds
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "300"))
 
@@ -104,18 +107,18 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.long_by = long_by  # nothing else lives for long
         if long_by == "backfill":  # what is written above has an end of its own but there
             shape, more["timeout"] = SHAPES[-1], None
-        self.stage = Stage(*shape, behind=WholeSeconds, MAX_FAILURES=failures, **more)
-        self.stage.__enter__()
-        self.model = Model(self.stage, eternal=eternal, cannot_run=cannot_run)
-        self.cache = Awaited(self.stage.cache, at_once) if self.awaited else self.stage.cache
-        self.other = self.stage.behind(self.stage.authority)
+        self.sim = SimulatedChain(*shape, behind=WholeSeconds, MAX_FAILURES=failures, **more)
+        self.sim.__enter__()
+        self.model = Model(self.sim, eternal=eternal, cannot_run=cannot_run)
+        self.cache = Awaited(self.sim.cache, at_once) if self.awaited else self.sim.cache
+        self.other = self.sim.behind(self.sim.authority)
         self.stalls = mock.patch.object(type(background), "cannot_run", cannot_run)
         self.stalls.start()
 
     def teardown(self) -> None:
         if hasattr(self, "stalls"):
             self.stalls.stop()
-            self.stage.__exit__()
+            self.sim.__exit__()
 
     # Operations, and what happens to their calls and meanwhile
 
@@ -209,7 +212,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.all_well()
         self.foreign("set", entry, DEFAULT)
         self.evict_above(entry)
-        number += len(self.stage.layers)  # after so many reads
+        number += len(self.sim.layers)  # after so many reads
         what: Any = happens if happens in GIVING_UP else [(happens, entry, DEFAULT)]
         self.operate(name, entry, DEFAULT, [(number, when, what)])
         if happens in GIVING_UP:
@@ -222,9 +225,9 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.all_well()
         self.foreign("set", HOT, 10.5)
         self.evict_above(HOT)
-        self.stage.clock.forward(seconds)
+        self.sim.clock.forward(seconds)
         self.do(name, HOT, DEFAULT)
-        self.stage.clock.forward(10 - seconds)
+        self.sim.clock.forward(10 - seconds)
 
     @rule(name=st.sampled_from(["set", "set_many", "add", "get_or_set"]))
     def written_near_the_end(self, name: str) -> None:
@@ -232,44 +235,44 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.all_well()
         self.replace("delete", HOT, DEFAULT)
         self.do(name, HOT, 4.5)
-        self.stage.clock.forward(4)
+        self.sim.clock.forward(4)
 
     def all_well(self) -> None:
-        for alias in self.stage.layers:
-            self.stage.heal(alias)
-            self.stage.layer(alias).breaker.reset()
+        for alias in self.sim.layers:
+            self.sim.heal(alias)
+            self.sim.layer(alias).breaker.reset()
 
     def operate(self, name: str, entry: Entry, timeout: Any, what: Any) -> None:
         self.plan(what)
         self.do(name, entry, timeout)
-        self.stage.no_meanwhile()
+        self.sim.no_meanwhile()
 
     def plan(self, what: Any) -> None:
         for number, when, happens in what:
             if isinstance(happens, str):
-                self.stage.at_call(number, when, happens)
+                self.sim.at_call(number, when, happens)
             else:
-                self.stage.at_call(number, when, partial(self.do_all, happens))
+                self.sim.at_call(number, when, partial(self.do_all, happens))
 
     # Layers, their servers and their breakers
 
     @rule(layer=layers, fault=st.sampled_from(FAULTS))
     def break_layer(self, layer: int, fault: str) -> None:
         alias = self.faulty(layer)
-        self.stage.heal(alias)
-        self.stage.standing[alias] = fault
+        self.sim.heal(alias)
+        self.sim.standing[alias] = fault
 
     @rule(layer=layers)
     def heal(self, layer: int) -> None:
-        self.stage.heal(self.faulty(layer))
+        self.sim.heal(self.faulty(layer))
 
     @rule(
         layer=st.integers(0, 2),
         order=st.sampled_from(["reset", "force_open", "force_closed", "auto"]),
     )
     def order(self, layer: int, order: str) -> None:
-        alias = self.stage.layers[layer % len(self.stage.layers)]
-        getattr(self.stage.layer(alias).breaker, order)()
+        alias = self.sim.layers[layer % len(self.sim.layers)]
+        getattr(self.sim.layer(alias).breaker, order)()
 
     @rule(
         layer=st.integers(0, 2),
@@ -280,7 +283,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def change_past_a_layer(self, layer: int, change: str, order: str, entry: Entry) -> None:
         """An operator holds it open meanwhile."""
         self.all_well()
-        breaker = self.stage.layer(self.stage.layers[layer % len(self.stage.layers)]).breaker
+        breaker = self.sim.layer(self.sim.layers[layer % len(self.sim.layers)]).breaker
         self.replace("set", entry, DEFAULT)
         breaker.force_open()
         self.replace(change, entry, DEFAULT)
@@ -292,17 +295,17 @@ class ChainMachine(Process, RuleBasedStateMachine):
         """An operator has it drop its ledger."""
         alias = self.faulty(layer)
         self.model.forgets(alias)
-        self.stage.layer(alias).ledger.forget()
+        self.sim.layer(alias).missed_changes.forget()
 
     @rule(layer=st.integers(0, 2), entry=entries)
     def evict(self, layer: int, entry: Entry) -> None:
         """A layer may drop what it likes."""
-        if self.stage.layers[layer % len(self.stage.layers)] != self.stage.authority:
+        if self.sim.layers[layer % len(self.sim.layers)] != self.sim.authority:
             self.evict_above(entry)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 6.0, 10.0]))
     def time_passes(self, seconds: float) -> None:
-        self.stage.clock.forward(seconds)
+        self.sim.clock.forward(seconds)
 
     @rule(
         layer=st.integers(0, 2),
@@ -316,26 +319,26 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self, layer: int, fault: str, change: str, entry: Entry, frozen: bool, share: float
     ) -> None:
         """What a layer missed in an outage, it may have kept from before, or hold to make."""
-        stage = self.stage
-        alias = stage.layers[layer % len(stage.layers)]
-        if self.long_by == "backfill" and "upper" in stage.layers:
+        sim = self.sim
+        alias = sim.layers[layer % len(sim.layers)]
+        if self.long_by == "backfill" and "upper" in sim.layers:
             alias = "upper"
-        breaker = stage.layer(alias).breaker
+        breaker = sim.layer(alias).breaker
         self.all_well()
         self.write_long(self.long_by, entry, fault)
-        if frozen and alias in stage.faulty:
-            stage.standing[alias] = "freeze"
+        if frozen and alias in sim.faulty:
+            sim.standing[alias] = "freeze"
             self.replace("set_many" if change.endswith("many") else "set", entry, DEFAULT)
         breaker.force_open()
         self.replace(change, entry, DEFAULT)
-        stage.clock.forward(share * self.model.default)
+        sim.clock.forward(share * self.model.default)
         self.agent_round()
-        stage.heal(alias)
+        sim.heal(alias)
         breaker.auto()
 
     # Late calls
 
-    @precondition(lambda self: self.stage.late)
+    @precondition(lambda self: self.sim.late)
     @rule(which=st.integers(0, 5), made=st.sampled_from([True, True, False]))
     def land(self, which: int, made: bool) -> None:
         self.land_one(which, made=made)
@@ -363,25 +366,25 @@ class ChainMachine(Process, RuleBasedStateMachine):
         forgotten: bool,
     ) -> None:
         """A call lands after a later change of its key, and perhaps nobody can repair that yet."""
-        alias, stage = self.faulty(layer), self.stage
-        breaker = stage.layer(alias).breaker
+        alias, sim = self.faulty(layer), self.sim
+        breaker = sim.layer(alias).breaker
         away, seconds = away_for
         self.all_well()
         self.replace("set", entry, DEFAULT)
-        stage.standing[alias] = fault
+        sim.standing[alias] = fault
         self.do(name, entry, DEFAULT)
-        stage.heal(alias)
+        sim.heal(alias)
         if forgotten:
             self.forget(layer)
         self.replace(other, entry, DEFAULT)
         if away:
             breaker.force_open()
-        stage.clock.forward(seconds)
+        sim.clock.forward(seconds)
         self.agent_round()
         self.do("add", entry, DEFAULT)
         self.land_one(-1, made=True)
         self.nothing_older_is_read()
-        stage.clock.forward(11.0)
+        sim.clock.forward(11.0)
         self.agent_round()
         if away:
             breaker.auto()
@@ -417,10 +420,10 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def late_calls(self, fault: str, names: list[str], entry: Entry) -> None:
         self.all_well()
         self.replace("set", entry, DEFAULT)
-        self.stage.standing[self.stage.authority] = fault
+        self.sim.standing[self.sim.authority] = fault
         for name in names:
             self.do(name, entry, DEFAULT)
-        self.stage.heal(self.stage.authority)
+        self.sim.heal(self.sim.authority)
 
     @precondition(lambda self: not self.model.crowded)
     @rule(
@@ -432,7 +435,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def wait_in_vain(self, fault: str, late: str, name: str, entry: Entry) -> None:
         """A call that hangs for ever keeps nothing for ever; should it land, that is noticed."""
         self.late_calls(fault, [late], entry)
-        self.stage.clock.forward(LATE_SECONDS)
+        self.sim.clock.forward(WAIT_SECONDS)
         self.rounds(3)
         self.nothing_older_is_read()
         self.replace(name, entry, DEFAULT)
@@ -444,7 +447,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
     def tick(self, what: Any) -> None:
         self.plan(what)
         self.agent_round()
-        self.stage.no_meanwhile()
+        self.sim.no_meanwhile()
 
     @rule(
         name=st.sampled_from(["missed delete", "missed set_many", "missed clear"]) | missed_changes,
@@ -491,7 +494,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
             self.replace(change, ENTRIES[-1], DEFAULT)
         else:
             self.agent_round()
-        self.stage.no_meanwhile()
+        self.sim.no_meanwhile()
 
     @rule(fault=faults, entry=entries)
     def part_of_a_repair(self, fault: str, entry: Entry) -> None:
@@ -501,7 +504,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
             self.missed("delete", (entry[0], version), DEFAULT)
         self.plan([(1, "before", fault)])
         self.agent_round()
-        self.stage.no_meanwhile()
+        self.sim.no_meanwhile()
         for version in VERSIONS:
             self.do("foreign add", (entry[0], version), DEFAULT)
         self.rounds(1)
@@ -515,7 +518,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
             self.missed("delete", at, DEFAULT)
         self.plan([(0, "before", [(change, there[1], DEFAULT), (then, there[1], DEFAULT)])])
         self.agent_round()
-        self.stage.no_meanwhile()
+        self.sim.no_meanwhile()
 
     @rule(
         name=st.sampled_from(DECISIONS),
@@ -525,17 +528,17 @@ class ChainMachine(Process, RuleBasedStateMachine):
     )
     def decision_without_an_answer(self, name: str, fault: str, entry: Entry, missed: bool) -> None:
         """Its caller was told; what another worker makes of the key is that one's."""
-        stage = self.stage
-        alias, breaker = stage.authority, stage.layer(stage.authority).breaker
+        sim = self.sim
+        alias, breaker = sim.authority, sim.layer(sim.authority).breaker
         self.all_well()
         if missed:
             self.missed("delete", ENTRIES[-1], DEFAULT)
         if fault == "forced open":
             breaker.force_open()
         else:
-            stage.standing[alias] = fault
+            sim.standing[alias] = fault
         self.do(name, entry, DEFAULT)
-        stage.heal(alias)
+        sim.heal(alias)
         self.do("foreign add", entry, DEFAULT)
         breaker.auto()
         self.rounds(2)
@@ -546,7 +549,7 @@ class ChainMachine(Process, RuleBasedStateMachine):
         self.all_well()
         self.replace("set", entry, DEFAULT)
         began = self.model.event()
-        asked = self.stage.layer(self.stage.authority).ledger.trusted
+        asked = self.sim.layer(self.sim.authority).missed_changes.in_sync
         self.operate(name, entry, DEFAULT, [(0, "before", "lose")])
         if asked:  # else it was decided without the authority
             self.nothing_older_is_above(entry, began)
@@ -556,11 +559,11 @@ class ChainMachine(Process, RuleBasedStateMachine):
         """Without the authority's answer the layers above keep only what nothing came after."""
         self.all_well()
         self.replace("delete", entry, DEFAULT)
-        self.stage.standing[self.stage.authority] = "refuse"
-        number += len(self.stage.layers)  # after so many reads; the computation is one of them
+        self.sim.standing[self.sim.authority] = "refuse"
+        number += len(self.sim.layers)  # after so many reads; the computation is one of them
         self.operate("compute", entry, DEFAULT, [(number, when, [(change, entry, DEFAULT)])])
         self.nothing_older_is_read()
-        self.stage.heal(self.stage.authority)
+        self.sim.heal(self.sim.authority)
 
     @rule(name=st.sampled_from(DECISIONS), when=whens, other=missed_changes, entry=entries)
     def decision_during_a_missed_change(
@@ -580,20 +583,20 @@ class ChainMachine(Process, RuleBasedStateMachine):
     @rule(order=st.sampled_from(["reset", "force_closed", "auto"]), opened=st.booleans())
     def settle(self, order: str, opened: bool) -> None:
         """Everything is well again, and after a while so is the chain."""
-        stage, model = self.stage, self.model
-        for alias in stage.faulty:
-            stage.heal(alias)
+        sim, model = self.sim, self.model
+        for alias in sim.faulty:
+            sim.heal(alias)
             if opened:
-                self.fail(stage.layer(alias).breaker)
-        while stage.late:
-            model.lands(stage.late.popleft(), made=True)
-        for alias in stage.layers:
-            getattr(stage.layer(alias).breaker, order)()
+                self.fail(sim.layer(alias).breaker)
+        while sim.late:
+            model.lands(sim.late.popleft(), made=True)
+        for alias in sim.layers:
+            getattr(sim.layer(alias).breaker, order)()
         for _ in range(100):
             if self.is_well(order):
                 break
             self.rounds(1)
-            stage.clock.forward(model.default / 15 if model.crowded or order == "auto" else 0.02)
+            sim.clock.forward(model.default / 15 if model.crowded or order == "auto" else 0.02)
         assert self.is_well(order) or (model.crowded and model.eternal)
         for entry in ENTRIES:
             self.do_get(entry)
@@ -606,17 +609,17 @@ class ChainMachine(Process, RuleBasedStateMachine):
             breaker.acquire().failure()
 
     def is_well(self, order: str) -> bool:
-        here = [self.stage.layer(alias) for alias in self.stage.layers]
+        here = [self.sim.layer(alias) for alias in self.sim.layers]
         closed = all(each.breaker.state in (State.CLOSED, State.FORCED_CLOSED) for each in here)
-        return all(each.ledger.trusted for each in here) and (closed or order != "auto")
+        return all(each.missed_changes.in_sync for each in here) and (closed or order != "auto")
 
     @rule()
     def outlast(self) -> None:
         """After long enough nothing older lives anywhere, and nothing is kept."""
-        breakers = [self.stage.layer(alias).breaker for alias in self.stage.layers]
+        breakers = [self.sim.layer(alias).breaker for alias in self.sim.layers]
         for breaker in breakers:
             breaker.force_open()
-        self.stage.clock.forward(self.model.long)
+        self.sim.clock.forward(self.model.long)
         self.agent_round()
         if not self.model.cannot_run:
             self.model.outlasted()
@@ -649,14 +652,14 @@ class HealthyMachine(RuleBasedStateMachine):
 
     @initialize(shape=st.sampled_from(SHAPES))
     def begin(self, shape: tuple[str, ...]) -> None:
-        self.stage = Stage(*shape)
-        self.stage.__enter__()
+        self.sim = SimulatedChain(*shape)
+        self.sim.__enter__()
         self.plain = LocMemCache("plain", {"TIMEOUT": TIMEOUT})
 
     def teardown(self) -> None:
-        if hasattr(self, "stage"):
+        if hasattr(self, "sim"):
             self.plain.clear()
-            self.stage.__exit__()
+            self.sim.__exit__()
 
     @rule(
         name=st.sampled_from(
@@ -689,21 +692,21 @@ class HealthyMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 6.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
-        self.stage.clock.forward(seconds)
+        self.sim.clock.forward(seconds)
 
     @rule()
     def tick(self) -> None:
-        self.stage.tick()
+        self.sim.tick()
 
     @invariant()
     def same_entries(self) -> None:
-        if hasattr(self, "stage"):
+        if hasattr(self, "sim"):
             for version in (*VERSIONS, 3):
                 one, other = (cache.get_many(KEYS, version=version) for cache in self.both())
                 assert one == other
 
     def both(self) -> tuple[Any, Any]:
-        return self.stage.cache, self.plain
+        return self.sim.cache, self.plain
 
 
 def outcome(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 
 from django_resilient_cache.breaker import BreakerConfig, CircuitBreaker, State
-from django_resilient_cache.breaker.failure_rate import FailureRate
+from django_resilient_cache.breaker.failures import FailureRate
 from tests.clock import Clock
 
 WINDOW = 10.0

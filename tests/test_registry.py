@@ -13,9 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_resilient_cache import State
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.layer.registry import registry
-from tests.begun import begun
 from tests.entries import MEMORY, chain, layer
+from tests.mutations_by_hand import begun
 
 CACHES = {
     "default": chain("near", "far"),
@@ -38,7 +39,7 @@ def test_a_layer_is_one_in_all_chains_and_threads() -> None:
     assert {id(each) for each in found} == {id(registry.layer("far"))}
     caches["other"].set("k", 1)
     caches["default"].get("k")
-    assert registry.layer("far").hits == 1
+    assert registry.layer("far").guard.counters.hits == 1
 
 
 class OwnMemory(LocMemCache):
@@ -51,7 +52,7 @@ def plans(alias: str = "default") -> set[Any]:
     thread = threading.Thread(target=lambda: made.append(caches[alias]))
     thread.start()
     thread.join()
-    return {backend._plan() for backend in made}
+    return {backend._bound() for backend in made}
 
 
 @override_settings(CACHES=CACHES)
@@ -114,14 +115,14 @@ def test_another_setting_changes_nothing() -> None:
 def test_a_fork_keeps_breakers_and_lets_go_of_the_parents_changes() -> None:
     caches["default"].set("k", 1)
     registry.layer("far").breaker.force_open()
-    held = begun(registry.generations, ["k"])
+    held = begun(process.generations, ["k"])
     registry._lock.acquire()
     child = os.fork()
     if child == 0:
         status = 1
         try:
             kept = registry.layer("far").breaker.state is State.FORCED_OPEN
-            free = registry.generations.token("k") is not None
+            free = process.generations.version_stamp("k") is not None
             registry.layer("near")
             status = 0 if kept and free and registry._lock.acquire(timeout=5) else 2
         finally:

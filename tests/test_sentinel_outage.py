@@ -12,7 +12,9 @@ from django_resilient_cache import State, breakers
 from django_resilient_cache.layer.registry import registry
 from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS, MEMORY
-from tests.replication import SERVICE, watched
+from tests.services.replication import SERVICE, watched
+
+pytestmark = pytest.mark.slow
 
 LIMIT, GRACE = 0.1, 0.05
 
@@ -52,7 +54,9 @@ def stored(server, key):
 
 
 def well():
-    return registry.layer("redis").ledger.trusted and breakers["redis"].state is State.CLOSED
+    return (
+        registry.layer("redis").missed_changes.in_sync and breakers["redis"].state is State.CLOSED
+    )
 
 
 def test_a_failover(cache, servers):

@@ -160,7 +160,6 @@ def test_where_services_are_required_so_are_the_packages_that_need_them(package)
 
 
 @required
-@pytest.mark.once
 def test_and_so_is_the_driver_of_the_browser():
     assert find_spec("playwright")
 

@@ -12,38 +12,38 @@ from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.clock import Clock
 from tests.entries import CHAIN, FAULTY, MEMORY
-from tests.stage import Stage, staged
+from tests.simulated_chain import SimulatedChain, simulated_chain
 
 #: As a project has them that sets nothing.
 DEFAULTS: dict[str, Any] = {"MAX_FAILURES": 5, "RESET_TIMEOUT": 5, "HALF_OPEN_SUCCESSES": 2}
 
 
-def ask(stage: Stage, *, fails: bool) -> None:
+def ask(sim: SimulatedChain, *, fails: bool) -> None:
     if fails:
-        stage.refuse("far")
-    assert stage.cache.get("absent") is None
-    stage.heal("far")
-    stage.clock.forward(0.05)
+        sim.refuse("far")
+    assert sim.cache.get("absent") is None
+    sim.heal("far")
+    sim.clock.forward(0.05)
 
 
 def test_one_error_in_ten_evenly_spread_is_no_outage() -> None:
-    with staged("memory", "far", **DEFAULTS) as stage:
+    with simulated_chain("memory", "far", **DEFAULTS) as sim:
         for number in range(3000):
-            ask(stage, fails=number % 10 == 0)
-            assert stage.layer("far").breaker.state is State.CLOSED
+            ask(sim, fails=number % 10 == 0)
+            assert sim.layer("far").breaker.state is State.CLOSED
 
 
 @pytest.mark.parametrize("pattern", ["FFFSS", "FSFSF", "FFFFSSFFSS"])
 @pytest.mark.parametrize("well_before", [0, 400])
 def test_six_errors_in_ten_open_it_within_the_window(pattern: str, well_before: int) -> None:
-    with staged("memory", "far", **DEFAULTS) as stage:
+    with simulated_chain("memory", "far", **DEFAULTS) as sim:
         for _ in range(well_before):
-            ask(stage, fails=False)
-        began = stage.clock()
-        while stage.layer("far").breaker.state is State.CLOSED:
+            ask(sim, fails=False)
+        began = sim.clock()
+        while sim.layer("far").breaker.state is State.CLOSED:
             for letter in pattern:
-                ask(stage, fails=letter == "F")
-            assert stage.clock() - began <= 10
+                ask(sim, fails=letter == "F")
+            assert sim.clock() - began <= 10
 
 
 def test_the_wall_clock_may_be_set_back_and_forth(
@@ -74,4 +74,6 @@ def test_the_wall_clock_may_be_set_back_and_forth(
         assert breakers["broken"].state is State.OPEN
         assert 700 < breakers["broken"].retry_after <= 1200
         registry.tend()
-        assert len(registry.layer("broken").ledger) >= 5, "nothing was forgotten or made up for"
+        assert len(registry.layer("broken").missed_changes) >= 5, (
+            "nothing was forgotten or made up for"
+        )

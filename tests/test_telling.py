@@ -18,7 +18,7 @@ from django_resilient_cache.signals import breaker_state_changed, layer_failed
 from django_resilient_cache.testing import faults
 from tests import services
 from tests.entries import CHAIN, MEMORY
-from tests.stage import FAULTY
+from tests.simulated_chain import FAULTY
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def heard(signal: Signal) -> Iterator[list[dict[str, Any]]]:
         signal.disconnect(receive)
 
 
+@pytest.mark.slow
 def test_a_breakers_changes_are_told_in_order_and_in_the_agents_thread(cache):
     with heard(breaker_state_changed) as told:
         with faults("layer").fail(OSError("gone")):
@@ -65,7 +66,7 @@ def test_a_breakers_changes_are_told_in_order_and_in_the_agents_thread(cache):
     ]
     assert told[0]["reason"] == "3 failures in a row"
     assert isinstance(told[0]["error"], OSError)
-    assert {change["thread"] for change in told} == {"resilient-cache-agent"}
+    assert {change["thread"] for change in told} == {"resilient-cache-background"}
 
 
 def test_the_first_failure_is_told_and_not_each(cache):

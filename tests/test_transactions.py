@@ -15,10 +15,10 @@ from django.test import override_settings
 from django_resilient_cache import State
 from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
-from tests.databases import ROUTERS, cache_table
 from tests.entries import DATABASE, MEMORY, chain
-from tests.postgresql import PostgreSQLServer
 from tests.services import wait_until
+from tests.services.cache_tables import ROUTERS, cache_table
+from tests.services.postgresql import PostgreSQLServer
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
@@ -40,13 +40,13 @@ def resilience(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def table(
-    postgresql: PostgreSQLServer, resilience: dict[str, Any], django_db_blocker: Any
+    shared_postgresql: PostgreSQLServer, resilience: dict[str, Any], django_db_blocker: Any
 ) -> Iterator[str]:
     """The cache's table on PostgreSQL, behind the chains "default" and "near"."""
     with (
         django_db_blocker.unblock(),
         override_settings(DATABASE_ROUTERS=ROUTERS),
-        cache_table(ALIAS, postgresql.databases_entry(ALIAS)) as table,
+        cache_table(ALIAS, shared_postgresql.databases_entry(ALIAS)) as table,
     ):
         settings = {
             "default": chain("table"),
@@ -122,7 +122,7 @@ def test_a_read_that_ended_the_callers_transaction_is_passed_on(
     with moved_away(table):
         with pytest.raises(DatabaseError, match="does not exist"), transaction.atomic(ALIAS):
             READS[name](caches[alias])
-        assert layer.failures == 1
+        assert layer.guard.counters.failures == 1
         assert READS[name](caches[alias]) in (None, {}, False, 1), "hidden where it can be"
     assert usable()
 
@@ -139,7 +139,7 @@ def test_a_change_that_fails_leaves_the_callers_transaction_as_it_was(
         assert usable()
         if name not in ("add", "touch"):
             assert cache.get("key") in (None, "new"), "what is in the table is not read"
-    assert layer.failures == (0 if name in ("add", "touch") else 1)
+    assert layer.guard.counters.failures == (0 if name in ("add", "touch") else 1)
     assert usable()
     if name not in ("add", "touch"):
         caches["memory"].clear()
@@ -194,7 +194,7 @@ def test_a_server_that_is_lost_takes_the_transaction_along(
             own_postgresql.kill()
             caches["default"].get("key")
         assert caches["default"].get("key", "default") == "default"
-        assert registry.layer("table").failures == 2
+        assert registry.layer("table").guard.counters.failures == 2
 
 
 def test_a_thread_gets_over_a_connection_that_the_server_has_ended(table: str) -> None:
@@ -203,7 +203,7 @@ def test_a_thread_gets_over_a_connection_that_the_server_has_ended(table: str) -
     for _ in range(3):
         cache.set("key", "value")
         run(END_THE_OTHERS)
-        if registry.layer("table").direct:
+        if registry.layer("table").guard.direct:
             connections[ALIAS].close()
         cache.get("key")
         assert cache.get("key") == "value"
@@ -249,7 +249,7 @@ def test_a_rollback_takes_back_what_a_caller_repaired(name: str, table: str) -> 
         raise LookupError
     assert caches["table"].get("key") == "old"
     assert cache.get("key") is None
-    assert registry.layer("table").ledger.trusted
+    assert registry.layer("table").missed_changes.in_sync
     assert caches["table"].get("key") is None
 
 
@@ -267,7 +267,7 @@ def test_what_a_caller_could_not_repair_is_kept(
             CACHES={"default": chain("table"), "table": {"BACKEND": DATABASE, "LOCATION": table}}
         ),
     ):
-        cache, ledger = caches["default"], registry.layer("table").ledger
+        cache, ledger = caches["default"], registry.layer("table").missed_changes
         cache.set("key", "old")
         with refusing(table, "INSERT", "UPDATE", "DELETE"):
             CHANGES[name](cache)
@@ -275,7 +275,7 @@ def test_what_a_caller_could_not_repair_is_kept(
             assert usable()
             own_postgresql.kill()
             cache.get("other")
-        assert ledger.holds(":1:key")
+        assert ledger.is_stale(":1:key")
 
 
 def test_a_commit_makes_up_for_what_was_missed(table: str) -> None:
@@ -285,5 +285,5 @@ def test_a_commit_makes_up_for_what_was_missed(table: str) -> None:
         cache.set("key", "newer")
     with transaction.atomic(ALIAS):
         cache.set("key", "newest")
-    assert registry.layer("table").ledger.trusted
+    assert registry.layer("table").missed_changes.in_sync
     assert cache.get("key") == "newest"

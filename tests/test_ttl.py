@@ -10,8 +10,8 @@ import redis
 from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
+from django_resilient_cache.adapters.commands import GetManyWithTtl, GetWithTtl
 from django_resilient_cache.adapters.outcome import UNKNOWN, Kind
-from django_resilient_cache.adapters.remaining_ttl import get_many_with_ttl, get_with_ttl
 from django_resilient_cache.layer.registry import registry
 from tests.contract.bench import Bench
 from tests.contract.kinds import BY_NAME, available
@@ -36,9 +36,9 @@ def silent_bench(request: pytest.FixtureRequest) -> Bench:
 
 
 def left(raw: BaseCache, key: str, version: Any = None) -> Any:
-    outcome = get_with_ttl(raw, key, version)
+    outcome = GetWithTtl(key, version).run(raw)
     assert outcome.kind is Kind.HIT
-    many = get_many_with_ttl(raw, [key, "missing"], version).value
+    many = GetManyWithTtl([key, "missing"], version).run(raw).value
     assert list(many[0]) == [key]
     assert many[1].keys() == {key}
     if outcome.ttl is None:
@@ -58,8 +58,8 @@ def test_a_lifetime_is_told(bench: Bench) -> None:
         assert 990 < left(raw, "k") <= 1000
         raw.set("forever", None, None)
         assert left(raw, "forever") is None
-        assert get_with_ttl(raw, "missing", None).kind is Kind.MISS
-        assert get_many_with_ttl(raw, ["missing"], None).value == ({}, {})
+        assert GetWithTtl("missing", None).run(raw).kind is Kind.MISS
+        assert GetManyWithTtl(["missing"], None).run(raw).value == ({}, {})
 
 
 @pytest.mark.parametrize("options", [{"VERSION": 7, "KEY_PREFIX": "p"}], ids=str)
@@ -93,7 +93,7 @@ def test_whatever_the_key_and_however_its_connection_packs(
         cache("layer").set(key, "v", 100)
         for _ in range(2):
             assert 90 < left(cache("layer"), key) <= 100
-            outcome = registry.layer("layer").execute(None, get_with_ttl, (key, None))
+            outcome = registry.layer("layer").execute(None, GetWithTtl(key, None))
             assert (outcome.kind, outcome.value) == (Kind.HIT, "v")
             assert 90 < (outcome.ttl or 0) <= 100
     assert packed[:2] == ([("GET", packed[0][1]), ("PTTL", packed[0][1])] if kwargs else [])
@@ -107,7 +107,7 @@ def test_many_lifetimes_at_once(bench: Bench) -> None:
             raw.set(f"k{number}", number, 100 * (number + 1))
         raw.set("none", None, None)
         keys = [f"k{number}" for number in range(30)] + ["none", "missing"]
-        values, lifetimes = get_many_with_ttl(raw, keys, None).value
+        values, lifetimes = GetManyWithTtl(keys, None).run(raw).value
         assert values == {**{f"k{number}": number for number in range(30)}, "none": None}
         assert lifetimes.pop("none") is None
         assert lifetimes == {

@@ -23,8 +23,10 @@ from tests import services
 from tests.contract.kinds import EVERY, Kind, available
 from tests.contract.outages import WITH_SERVERS
 from tests.entries import DATABASE
+from tests.services.shared_servers import SharedServers
 from tests.traffic import LIMIT, SLOW, absent, attempts, chain_over, too_slow, traffic, wait_for
-from tests.victims import Victims
+
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
 
 #: Every server under every limit that ends a wait for it.
 SERVERS = [kind for kind in EVERY if kind.place in WITH_SERVERS and kind.strategy != "direct"]
@@ -53,14 +55,14 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def server(kind: Kind, victims: Victims) -> Iterator[services.RealServer]:
-    yield victims.healthy(str(kind.place))
-    victims.healthy(str(kind.place))
+def server(kind: Kind, shared_servers: SharedServers) -> Iterator[services.RealServer]:
+    yield shared_servers.healthy(str(kind.place))
+    shared_servers.healthy(str(kind.place))
 
 
 @pytest.fixture
-def entry(kind: Kind, server: services.RealServer, victims: Victims) -> dict[str, Any]:
-    return kind.entry_at(victims.place(str(kind.place)))
+def entry(kind: Kind, server: services.RealServer, shared_servers: SharedServers) -> dict[str, Any]:
+    return kind.entry_at(shared_servers.place(str(kind.place)))
 
 
 def layer() -> dict[str, Any]:

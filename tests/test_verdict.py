@@ -80,9 +80,9 @@ def expect_failures(
     cache: BaseCache, layer: Layer, calls: dict[str, Callable[[BaseCache], Any]]
 ) -> None:
     for name, call in calls.items():
-        before = layer.failures
+        before = layer.guard.counters.failures
         attempt(call, cache)  # incr() raises, whatever the reason
-        assert layer.failures == before + 1, name
+        assert layer.guard.counters.failures == before + 1, name
 
 
 def test_a_server_that_says_it_is_unfit_fails(client: str, own_valkey: ValkeyServer) -> None:
@@ -175,7 +175,7 @@ def test_what_the_client_refuses_to_send_is_the_callers(client: str, valkey: Val
             lambda c: c.set("k", Connects()),
         ):
             assert attempt(call, cache) == attempt(call, bare)
-        assert layer.failures == 0, layer.breaker.last_error
+        assert layer.guard.counters.failures == 0, layer.breaker.last_error
 
 
 class Connects:
@@ -224,7 +224,7 @@ def test_memcached(memcached: Any) -> None:
             lambda c: c.set("n", 1) or c.incr("n", "x"),
         ):
             assert attempt(call, cache) == attempt(call, bare)
-        assert layer.failures == 0, layer.breaker.last_error
+        assert layer.guard.counters.failures == 0, layer.breaker.last_error
 
 
 @pytest.mark.parametrize("garbage", [b"ERROR\r\n", b"SERVER_ERROR out of memory\r\n", b"\xff\r\n"])
@@ -235,9 +235,9 @@ def test_garbage_from_memcached(garbage: bytes) -> None:
         one_layer(PYMEMCACHE, server.location) as (cache, layer, _),
     ):
         for name, call in READS.items():
-            before = layer.failures
+            before = layer.guard.counters.failures
             call(cache)
-            assert layer.failures == before + 1, name
+            assert layer.guard.counters.failures == before + 1, name
 
 
 # Local backends
@@ -250,9 +250,9 @@ def test_files_that_cannot_be_used_fail(tmp_path: Path) -> None:
         name.unlink()
         name.mkdir()  # opening it fails, whoever runs the tests
         assert cache.get("k", "default") == "default"
-        assert layer.failures == 1
+        assert layer.guard.counters.failures == 1
         cache.set("k", 2)
-        assert layer.failures == 2
+        assert layer.guard.counters.failures == 2
         assert "IsADirectoryError" in str(layer.breaker.last_error)
 
 
@@ -263,7 +263,7 @@ def test_what_a_value_raises_is_no_failure(backend: str, tmp_path: Path) -> None
         bare.set("k", Returns())
         assert cache.get("k", "default") == "default"
         assert cache.get_many(["k"]) == {}
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
 
 
 @pytest.mark.django_db
@@ -271,7 +271,7 @@ def test_a_database_that_cannot_be_used_fails() -> None:
     with one_layer(DATABASE, "no_such_table") as (cache, layer, _):
         with transaction.atomic():
             assert cache.get("k", "default") == "default"
-        assert layer.failures == 1
+        assert layer.guard.counters.failures == 1
         assert "OperationalError" in str(layer.breaker.last_error)
 
 
@@ -282,7 +282,7 @@ def test_a_transaction_that_is_broken_already_is_the_callers() -> None:
         error = attempt(bare.get, "k")
         assert attempt(cache.get, "k") is error is transaction.TransactionManagementError
         connection.needs_rollback = False
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
 
 
 @pytest.mark.django_db
@@ -297,7 +297,7 @@ def test_what_a_database_driver_refuses_is_the_callers(monkeypatch: pytest.Monke
         monkeypatch.setattr(CursorWrapper, "_execute", refuses)
         assert attempt(cache.get, "k") is ValueError
         assert attempt(cache.get_many, ["k"]) is ValueError
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
 
 
 # What nothing is known of
@@ -353,7 +353,7 @@ def test_key_functions_are_the_callers() -> None:
     with one_layer(MEMORY, "m", KEY_FUNCTION=f"{__name__}.refusing") as (cache, layer, _):
         for call in (*READS.values(), *WRITES.values()):
             assert attempt(call, cache) is LookupError
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
 
 
 def refusing(key: str, prefix: str, version: int) -> str:

@@ -12,8 +12,8 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from django_resilient_cache import State, breakers
-from tests.databases import ROUTERS
 from tests.entries import CHAIN, MEMORY
+from tests.services.cache_tables import ROUTERS
 
 LIMIT = 0.1
 #: What a call may take beyond its limit.

@@ -195,6 +195,19 @@ def _judge_in_local(frames: Frames, error: Exception, operation: str) -> ErrorCl
 _STORING = frozenset({"django", "tempfile", "os", "shutil", "glob", "random", "posixpath"})
 
 
+def _raised_while_pylibmc_pickles(frames: Frames) -> bool:
+    """Tell of a client in C, which leaves no frame: what follows Django's is the entry's own code.
+
+    The errors of pylibmc itself are answers, see above.
+    """
+    modules = [module for module, _ in frames]
+    backend = "django.core.cache.backends.memcached"
+    if backend not in modules:
+        return False
+    following = modules[len(modules) - modules[::-1].index(backend) :]
+    return not any(module.partition(".")[0] in _CLIENTS for module in following)
+
+
 def _judge_type(error: Exception, frames: Frames, operation: str) -> ErrorClass:
     """No frame told."""
     if isinstance(error, pickle.PicklingError | UnicodeEncodeError):
@@ -207,8 +220,7 @@ def _judge_type(error: Exception, frames: Frames, operation: str) -> ErrorClass:
         # The key is missing, or its value is no number, or the difference is none.
         if type(error) is ValueError or (in_backend and isinstance(error, _MISTAKES)):
             return ErrorClass.SERVER_REPLY
-    elif last == "django.core.cache.backends.memcached":
-        # Raised by pylibmc, which is written in C and (un)pickles; its own errors are above.
+    elif _raised_while_pylibmc_pickles(frames):
         return ErrorClass.UNDECODABLE if operation in _READS else ErrorClass.CALLER_ERROR
     elif in_backend and operation not in _READS and isinstance(error, _MISTAKES):
         return ErrorClass.CALLER_ERROR  # of a timeout, say; keys and values were judged above

@@ -25,13 +25,13 @@ class Outcome:
 
     `value`: what the layer answered (HIT, DONE).  `ttl`: seconds the entry has left to live where
     it was asked for; None: it never expires; `UNKNOWN`: the layer cannot tell.  `error`: why
-    there was no answer.  `abandoned`: the call that was given up and may still be made.
+    there was no answer.
     """
 
-    __slots__ = ("abandoned", "error", "kind", "ttl", "value")
+    __slots__ = ("error", "kind", "ttl", "value")
 
     #: Whether the layer may have been asked.
-    made = True
+    attempted = True
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class Outcome:
         self.value = value
         self.ttl = ttl
         self.error = error
-        self.abandoned: Any = None
 
     def __repr__(self) -> str:
         return f"<Outcome {self.kind.value}>"
@@ -60,7 +59,7 @@ class NotAttempted(Outcome):
 
     __slots__ = ()
 
-    made = False
+    attempted = False
 
 
 # A tuple: finding a member by identity is quicker than hashing it.

@@ -1,15 +1,14 @@
 """How long an entry has left to live, for the backends that can tell.
 
 Asked only when a hit is to be written into a layer above, so that no upper layer outlives the one
-below: pipelined with the read on Redis and Valkey, a second look elsewhere.  Every function here
-has the shape of an operation: a raw backend in, an `Outcome` with `ttl` out.
+below: pipelined with the read on Redis and Valkey, a second look elsewhere.
 """
 
 from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from inspect import Parameter, signature
@@ -19,7 +18,6 @@ from typing import Any
 from django.core.cache import BaseCache
 from django.utils import timezone
 
-from django_resilient_cache.adapters.operations import get, get_many
 from django_resilient_cache.adapters.outcome import MISS, UNKNOWN, Kind, Outcome
 from django_resilient_cache.conf.backends import family_of
 
@@ -46,28 +44,8 @@ _MAKERS = {
 Lifetimes = list[float | None]
 
 
-def get_with_ttl(backend: BaseCache, key: Any, version: Any) -> Outcome:
-    """HIT with the value and its `ttl`, or MISS."""
-    commands = _redis_commands(backend, key)
-    if commands is not None:
-        return commands.get_with_ttl(key, version)
-    outcome = get(backend, key, version)
-    if outcome.kind is Kind.HIT:
-        (outcome.ttl,) = _lifetimes(_class(backend))(backend, [key], version)
-    return outcome
-
-
-def get_many_with_ttl(backend: BaseCache, keys: Iterable[Any], version: Any) -> Outcome:
-    """DONE with the entries found; `ttl` is then a dictionary of the same keys."""
-    outcome = get_many(backend, keys, version)
-    found = list(outcome.value)
-    left = _lifetimes(_class(backend))(backend, found, version) if found else []
-    lifetimes = dict(zip(found, left, strict=True))
-    return Outcome(Kind.DONE, (outcome.value, lifetimes), error=outcome.error)
-
-
-class _RedisCommands:
-    """The two commands behind a get, sent together; the value goes through the alias's own codec."""
+class RedisReads:
+    """GET and PTTL of a key, sent together; the value goes through the alias's own codec."""
 
     def __init__(
         self, client: Any, make_key: Callable[[Any, Any], Any], decode: Callable[[Any], Any]
@@ -128,7 +106,12 @@ def _from_pttl(milliseconds: int) -> float | None:
     return max(0.0, milliseconds / 1000)
 
 
-def _redis_commands(backend: BaseCache, key: Any = None) -> _RedisCommands | None:
+def remaining(backend: BaseCache, keys: list[Any], version: Any) -> Lifetimes:
+    """Return how many seconds each of these keys has left to live."""
+    return _lifetimes(_class(backend))(backend, keys, version)
+
+
+def pipelined(backend: BaseCache, key: Any = None) -> RedisReads | None:
     """Return the direct way to the server, where the backend reads entries just as its maker does."""
     family = _family(_class(backend))
     if family is None:
@@ -137,7 +120,7 @@ def _redis_commands(backend: BaseCache, key: Any = None) -> _RedisCommands | Non
         inner: Any = backend._cache  # type: ignore[attr-defined]  # Django's, not BaseCache's
         if not _gets_as_made(_class(inner)):
             return None
-        return _RedisCommands(
+        return RedisReads(
             inner.get_client(key), backend.make_and_validate_key, inner._serializer.loads
         )
     client: Any = backend.client  # type: ignore[attr-defined]  # the same
@@ -146,7 +129,7 @@ def _redis_commands(backend: BaseCache, key: Any = None) -> _RedisCommands | Non
     server = client.get_client(write=False)
     if not hasattr(server, "connection_pool"):  # a cluster: its keys are on many servers
         return None
-    return _RedisCommands(server, client.make_key, client.decode)
+    return RedisReads(server, client.make_key, client.decode)
 
 
 @lru_cache(maxsize=64)
@@ -210,7 +193,7 @@ def _lifetimes(cls: type) -> Callable[[Any, list[Any], Any], Lifetimes]:
 
 
 def _of_redis(backend: Any, keys: list[Any], version: Any) -> Lifetimes:
-    commands = _redis_commands(backend)
+    commands = pipelined(backend)
     return (
         _of_others(backend, keys, version)
         if commands is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,5 +53,3 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="django_resilient_cache.admin.fleet_client")
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_opened.cache_clear)

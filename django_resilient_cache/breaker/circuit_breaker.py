@@ -1,19 +1,27 @@
 """A circuit breaker that stands alone.  Standard library only, no Django.
 
-The states and their names are Michael Nygard's (*Release It!*): closed, open, half-open.
-Every call is made under a permit.  While the breaker is closed all calls share one standing
-permit, so that a healthy call takes no lock and allocates nothing; each transition makes a new
-one, so that a result from before it is told from a current one by identity alone.
+The states and their names are Michael Nygard's (*Release It!*):
+
+    state          a call is           how it ends
+    CLOSED         made                too many failures: OPEN
+    OPEN           rejected            the first call after the reset time: HALF_OPEN
+    HALF_OPEN      a trial, or         enough trials succeeded: CLOSED
+                   rejected            one failed: OPEN, for twice as long
+    FORCED_OPEN    rejected            by an operator's order only
+    FORCED_CLOSED  made                by an operator's order only; no failure counts
+
+Every call is made under a permit.  Each transition begins a new generation, and results under
+permits of an earlier one are ignored.  While all calls are admitted they share one permit, which
+stands for its generation: a healthy call compares it by identity, takes no lock and allocates
+nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -21,11 +29,11 @@ from math import inf
 from types import CoroutineType, TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from django_resilient_cache.breaker.failure_rate import FailureRate
+from django_resilient_cache.breaker.failures import Failures
+from django_resilient_cache.breaker.permits import Permit, Trials
 from django_resilient_cache.breaker.states import BreakerConfig, State, Transition
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.exceptions import CircuitOpenError
-
-__all__ = ["BreakerConfig", "CircuitBreaker", "Permit", "State", "Transition"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,56 +51,15 @@ _AWAY = (State.OPEN, State.HALF_OPEN)
 #: Looking up a member costs as much as the rest of a comparison.
 _OPEN = State.OPEN
 
-
-class Permit:
-    """The right to make one call; give it back with exactly one of its methods.
-
-    The result counts only while the breaker is in the same era: after a transition, a reset
-    or an order it is ignored.
-    """
-
-    __slots__ = ("_breaker", "expires", "trial")
-
-    def __init__(self, breaker: CircuitBreaker, *, trial: bool, expires: float = inf) -> None:
-        self._breaker = breaker
-        self.trial = trial
-        self.expires = expires
-
-    def success(self) -> None:
-        """The call was answered; a miss is an answer too."""
-        self._breaker._succeeded(self)
-
-    def failure(self, error: BaseException | None = None) -> None:
-        """The call failed, and the other side is to blame."""
-        self._breaker._failed(self, error)
-
-    def release(self) -> None:
-        """The call says nothing about the other side (cancelled, the caller's own mistake)."""
-        self._breaker._released(self)
-
-    def partial_timeout(
-        self, waited: float, limit: float, error: BaseException | None = None
-    ) -> None:
-        """The caller stopped waiting after `waited` seconds, before `limit` seconds were over.
-
-        Such waits blame nobody one by one but add up: when they reach `limit` with no success
-        between, they are one failure.
-        """
-        self._breaker._partial_timeout(self, waited, limit, error)
-
-
 #: The permits of the `with` blocks around the current code, the innermost last.
 _entered: ContextVar[tuple[Permit, ...]] = ContextVar("resilient_cache_entered", default=())
 
-#: So that a fork finds them: another thread of the parent may have held a lock.
-_all: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
-
 
 class CircuitBreaker:
-    """Opens after failures, refuses calls for a while, lets a trial through, closes again.
+    """Opens after failures, rejects calls for a while, lets a trial through, closes again.
 
     Safe under many threads.  The lock is held to read or change state, never during a call or
-    a callback; while the breaker is closed, calls that succeed take no lock.
+    a callback; a method whose name ends with `_needs_lock` is called under it.
 
     `clock` is monotonic and in seconds.  `on_change` is called with each `Transition` in order,
     outside the lock.  `successes`, for an owner that counts them itself, returns the running
@@ -102,7 +69,7 @@ class CircuitBreaker:
     is left first.  Where blocks end in another order, as in generators that run by turns, use
     `acquire` and give each permit back.
 
-    Raises CircuitOpenError from `call`, `acquire` and `with` when the call is refused.
+    Raises CircuitOpenError from `call`, `acquire` and `with` when the call is rejected.
     """
 
     def __init__(
@@ -117,13 +84,13 @@ class CircuitBreaker:
     ) -> None:
         self.name = name
         self.config = config = config or BreakerConfig()
-        #: The permit that all calls share while the breaker admits them freely; else None.
+        #: The permit that all calls share while all are admitted; else None.
         self.shared_permit: Permit | None = None
         #: Whether there are failures or waits that a success has to take back.
         self.has_failures = False
         self._clock = clock
         self._rng = rng
-        self._on_change = on_change
+        self._on_change = on_change or (lambda transition: None)
         # Re-entrant: a signal handler or a finalizer that uses the breaker while this very thread
         # holds the lock must not hang it for ever.
         self._lock = threading.RLock()
@@ -131,24 +98,17 @@ class CircuitBreaker:
         self._delivering = threading.Lock()
         self._succeeded_calls = 0
         self._count_successes = successes or (lambda: self._succeeded_calls)
-        self._rate = (
-            FailureRate(config.failure_rate, config.failure_window, config.min_calls)
-            if config.failure_rate is not None
-            else None
-        )
-        self._cut_at = -inf  # when a wait was cut short last
+        self._failures = Failures(config)
+        self._trials = Trials(config)
         self._state = State.CLOSED
         self._before_order = State.CLOSED
-        self._trials: set[Permit] = set()
-        self._trial_successes = 0
-        self._reset_time = 0.0  # the current reset time without jitter; 0.0: nothing to remember
-        self._open_for = 0.0  # the last one with jitter: what was really kept
+        self._reset_time = 0.0  # without jitter; 0.0: nothing is remembered
+        self._open_for = 0.0  # the same with jitter
         self._open_until = 0.0
-        self._since = self._begun = clock()
+        self._since = clock()
         self._last_error: str | None = None
-        self._clear_failures()
-        self._admit_all()
-        _all.add(self)
+        self._admit_all_needs_lock()
+        forks.reset_in_child(self._reset_after_fork)
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r}: {self.state.value}>"
@@ -164,7 +124,7 @@ class CircuitBreaker:
     def retry_after(self) -> float:
         """Seconds until a call may be admitted; 0.0: now; infinity: forced open."""
         with self._lock:
-            return self._retry_after(self._clock())
+            return self._retry_after_needs_lock(self._clock())
 
     @property
     def last_error(self) -> str | None:
@@ -180,15 +140,14 @@ class CircuitBreaker:
 
         An outage does not begin anew with each trial that fails.
         """
-        return self._clock() - self._begun
+        return self._clock() - self._since
 
     @property
     def overdue(self) -> float:
         """Seconds for which an open or half-open breaker has been waiting for a trial."""
         with self._lock:
-            if self._state is State.OPEN:
-                return max(0.0, self._clock() - self._open_until)
-            return self._clock() - self._since if self._state is State.HALF_OPEN else 0.0
+            due_for = self._clock() - self._open_until if self._state in _AWAY else 0.0
+            return max(0.0, due_for)
 
     # Making calls
 
@@ -268,11 +227,11 @@ class CircuitBreaker:
         with self._lock:
             self._reset_time = 0.0
             self._last_error = None
-            self._move(State.CLOSED, reason)
+            self._change_state_needs_lock(State.CLOSED, reason)
         self._deliver()
 
     def force_open(self, reason: str = "forced open") -> None:
-        """Refuse every call until `reset`, `auto` or `force_closed`."""
+        """Reject every call until `reset`, `auto` or `force_closed`."""
         self._force(State.FORCED_OPEN, reason)
 
     def force_closed(self, reason: str = "forced closed") -> None:
@@ -286,7 +245,7 @@ class CircuitBreaker:
         """
         with self._lock:
             if self._state in _FORCED:
-                self._move(self._before_order, reason)
+                self._change_state_needs_lock(self._before_order, reason)
         self._deliver()
 
     def _force(self, state: State, reason: str) -> None:
@@ -294,10 +253,43 @@ class CircuitBreaker:
             if self._state not in _FORCED:
                 closed = self._state is State.CLOSED
                 self._before_order = State.CLOSED if closed else State.OPEN
-            self._move(state, reason)
+            self._change_state_needs_lock(state, reason)
         self._deliver()
 
-    # How a call ended
+    # Admission: the slow way, where there is no shared permit
+
+    def _admit(self) -> Permit | None:
+        with self._lock:
+            permit = self._admit_needs_lock(self._clock())
+        try:
+            self._deliver()
+        except BaseException:  # an interrupt in a callback: this call will not be made
+            if permit is not None:
+                permit.release()
+            raise
+        return permit
+
+    def _admit_needs_lock(self, now: float) -> Permit | None:
+        if self._state in _FREE:
+            if self.shared_permit is None:
+                self._admit_all_needs_lock()
+            return self.shared_permit
+        if self._state is State.OPEN and now >= self._open_until:
+            self._change_state_needs_lock(State.HALF_OPEN, f"open for {self._open_for:.1f} s")
+        return self._trials.admit(self, now) if self._state is State.HALF_OPEN else None
+
+    def _admit_all_needs_lock(self) -> None:
+        self._failures.restart(self._since, self._count_successes())
+        self.shared_permit = Permit(self, trial=False)
+
+    def _retry_after_needs_lock(self, now: float) -> float:
+        if self._state is State.FORCED_OPEN:
+            return inf
+        if self._state is State.OPEN:
+            return max(0.0, self._open_until - now)
+        return self._trials.retry_after(now) if self._state is State.HALF_OPEN else 0.0
+
+    # The end of a call: `Permit` leads here
 
     def _succeeded(self, permit: Permit) -> None:
         if permit is self.shared_permit:
@@ -305,85 +297,59 @@ class CircuitBreaker:
             if self.has_failures:
                 with self._lock:
                     if permit is self.shared_permit:
-                        self._clear_failures()
+                        self._clear_failures_needs_lock()
         elif permit.trial:
             with self._lock:
                 if permit in self._trials:
-                    self._trials.discard(permit)
-                    self._trial_successes += 1
-                    self._cut = 0.0
-                    if self._trial_successes >= self.config.half_open_successes:
-                        self._move(State.CLOSED, f"{self._trial_successes} successful trials")
+                    self._clear_failures_needs_lock()
+                    if self._trials.succeed(permit):
+                        reason = f"{self._trials.successes} successful trials"
+                        self._change_state_needs_lock(State.CLOSED, reason)
             self._deliver()
 
     def _failed(self, permit: Permit, error: BaseException | None) -> None:
         with self._lock:
-            if self._is_current(permit):
-                self._count_failure(permit, error)
+            if self._counts_needs_lock(permit):
+                self._count_failure_needs_lock(permit, error)
         self._deliver()
 
     def _released(self, permit: Permit) -> None:
         if permit.trial:
             with self._lock:
-                self._trials.discard(permit)
+                self._trials.release(permit)
 
     def _partial_timeout(
         self, permit: Permit, waited: float, limit: float, error: BaseException | None
     ) -> None:
         with self._lock:
-            if self._is_current(permit):
-                now = self._clock()
-                self._cut += min(waited, now - self._cut_at)  # side by side they wait but once
-                self._cut_at = now
+            if self._counts_needs_lock(permit):
                 self.has_failures = True
-                if self._cut >= limit:
-                    self._cut = 0.0
-                    self._count_failure(permit, error)
+                if self._failures.add_wait(waited, limit, self._clock()):
+                    self._count_failure_needs_lock(permit, error)
                 else:
-                    self._trials.discard(permit)
+                    self._trials.release(permit)
         self._deliver()
 
-    # Below here: with the lock held
-
-    def _is_current(self, permit: Permit) -> bool:
+    def _counts_needs_lock(self, permit: Permit) -> bool:
         return permit is self.shared_permit or permit in self._trials
 
-    def _count_failure(self, permit: Permit, error: BaseException | None) -> None:
+    def _count_failure_needs_lock(self, permit: Permit, error: BaseException | None) -> None:
         self._last_error = "failed" if error is None else f"{type(error).__name__}: {error}"
         if permit.trial:
-            self._open("a trial failed", error)
-            return
-        if self._state is not State.CLOSED:
-            return  # forced closed: an operator has decided
-        self._failures += 1
-        self.has_failures = True
-        broken = self._rate is not None and self._rate.exceeded_by_failure(
-            self._clock(), self._count_successes()
-        )
-        if self._failures >= self.config.max_failures:
-            self._open(f"{self._failures} failures in a row", error)
-        elif broken:
-            self._open(f"failure rate of {self.config.failure_rate:.0%} reached", error)
+            self._open_needs_lock("a trial failed", error)
+        elif self._state is State.CLOSED:  # not where an operator has decided
+            self.has_failures = True
+            broken_rule = self._failures.add(self._clock(), self._count_successes())
+            if broken_rule is not None:
+                self._open_needs_lock(broken_rule, error)
 
-    def _clear_failures(self) -> None:
-        self._failures = 0
-        self._cut = 0.0
+    def _clear_failures_needs_lock(self) -> None:
+        self._failures.clear()
         self.has_failures = False
 
-    def _admit_all(self) -> None:
-        if self._rate is not None:
-            self._rate.restart(self._since, self._count_successes())
-        self.shared_permit = Permit(self, trial=False)
+    # Transitions
 
-    def _admit_trial(self, now: float) -> Permit | None:
-        self._trials = {trial for trial in self._trials if trial.expires > now}
-        if len(self._trials) >= self.config.half_open_max_calls:
-            return None
-        permit = Permit(self, trial=True, expires=now + self.config.trial_lease)
-        self._trials.add(permit)
-        return permit
-
-    def _open(self, reason: str, error: BaseException | None) -> None:
+    def _open_needs_lock(self, reason: str, error: BaseException | None) -> None:
         config, now = self.config, self._clock()
         if self._state is State.HALF_OPEN:
             self._reset_time = min(2 * self._reset_time, config.reset_cap)
@@ -391,74 +357,40 @@ class CircuitBreaker:
             self._reset_time = config.reset_timeout
         self._open_for = self._reset_time * (1 + JITTER * (2 * self._rng() - 1))
         self._open_until = now + self._open_for
-        self._move(State.OPEN, reason, error)
+        self._change_state_needs_lock(State.OPEN, reason, error)
 
-    def _move(self, new: State, reason: str, error: BaseException | None = None) -> None:
-        """Begin a new era: results under earlier permits no longer count.
+    def _change_state_needs_lock(
+        self, new: State, reason: str, error: BaseException | None = None
+    ) -> None:
+        """Begin a new generation: results under earlier permits no longer count.
 
-        Torn apart in the middle (by a fork, by an exception from a signal handler), it leaves
-        no standing permit; `_admit` then makes one if the state wants it.
+        Interrupted halfway (by a fork, by an exception from a signal handler), it leaves no
+        shared permit; `_admit` then makes one if the state wants it.
         """
         now = self._clock()
         self.shared_permit = None
-        self._trials.clear()
-        self._trial_successes = 0
+        self._trials.restart()
         old, self._state = self._state, new
-        self._since = now
         if not (old in _AWAY and new in _AWAY):
-            self._begun = now
-        self._clear_failures()
+            self._since = now
+        self._clear_failures_needs_lock()
         if new in _FREE:
-            self._admit_all()
-        if self._on_change is not None and (old is not new):
-            retry_after = self._retry_after(self._since) if new is State.OPEN else 0.0
+            self._admit_all_needs_lock()
+        if old is not new:
+            retry_after = self._retry_after_needs_lock(now) if new is State.OPEN else 0.0
             self._events.append(Transition(self.name, old, new, reason, error, retry_after))
 
-    def _retry_after(self, now: float) -> float:
-        if self._state is State.FORCED_OPEN:
-            return inf
-        if self._state is State.OPEN:
-            return max(0.0, self._open_until - now)
-        if self._state is State.HALF_OPEN and len(self._trials) >= self.config.half_open_max_calls:
-            return max(0.0, min(trial.expires for trial in self._trials) - now)
-        return 0.0
-
-    # Below here: the lock is taken inside
-
-    def _admit(self) -> Permit | None:
-        with self._lock:
-            if self._state in _FREE:
-                if self.shared_permit is None:
-                    self._admit_all()
-                return self.shared_permit
-            now = self._clock()
-            if self._state is State.OPEN and now >= self._open_until:
-                self._move(State.HALF_OPEN, f"open for {self._open_for:.1f} s")
-            permit = self._admit_trial(now) if self._state is State.HALF_OPEN else None
-        try:
-            self._deliver()
-        except BaseException:  # an interrupt in a callback: this trial will not be made
-            if permit is not None:
-                permit.release()
-            raise
-        return permit
-
     def _deliver(self) -> None:
-        """Pass on what happened, in order: one thread at a time, the others leave it to that one."""
+        """Tell of the transitions, in order: one thread at a time, the others leave it to that one."""
         delivering = self._delivering  # a callback may fork, and the child has another lock
         while self._events and delivering.acquire(blocking=False):
             try:
                 while self._events:
-                    self._tell(self._events.popleft())
+                    self._on_change(self._events.popleft())
+            except Exception:
+                logger.exception("The on_change callback of breaker %r raised", self.name)
             finally:
                 delivering.release()
-
-    def _tell(self, event: Transition) -> None:
-        try:
-            if self._on_change is not None:
-                self._on_change(event)
-        except Exception:
-            logger.exception("The on_change callback of breaker %r raised", self.name)
 
     def _innermost_permit(self) -> Permit:
         """Take the permit of the innermost `with` block of this breaker off the context's stack."""
@@ -473,17 +405,8 @@ class CircuitBreaker:
             "use acquire() and give the permit back instead"
         )
 
-    def _after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._lock = threading.RLock()
         self._delivering = threading.Lock()
-        self._trials.clear()  # their threads are the parent's
+        self._trials.restart()  # their threads are the parent's
         self._events.clear()  # so is the telling of what happened there
-
-
-def _after_fork_in_child() -> None:
-    for breaker in _all:
-        breaker._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

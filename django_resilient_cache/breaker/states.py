@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+
+_SECONDS = "a number of seconds above 0"
 
 
 class State(Enum):
@@ -46,19 +49,15 @@ class BreakerConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_failures", "min_calls", "half_open_successes", "half_open_max_calls"):
-            _check_count(name, getattr(self, name))
+            _check(name, getattr(self, name), "a whole number of 1 or more", int)
         for name in ("failure_window", "reset_timeout"):
-            _check_seconds(name, getattr(self, name))
+            _check(name, getattr(self, name), _SECONDS)
         for name in ("max_reset_timeout", "trial_timeout"):
             if getattr(self, name) is not None:
-                _check_seconds(name, getattr(self, name))
+                _check(name, getattr(self, name), _SECONDS)
         if self.failure_rate is not None:
-            _check_seconds("failure_rate", self.failure_rate, unit="a share above 0 and up to 1")
-            if self.failure_rate > 1:
-                raise ValueError(
-                    f"failure_rate must be a share above 0 and up to 1, got {self.failure_rate!r}"
-                )
-        if self.max_reset_timeout is not None and self.max_reset_timeout < self.reset_timeout:
+            _check("failure_rate", self.failure_rate, "a share above 0 and up to 1", most=1)
+        if self.reset_cap < self.reset_timeout:
             raise ValueError(
                 f"max_reset_timeout ({self.max_reset_timeout!r}) must not be below "
                 f"reset_timeout ({self.reset_timeout!r})"
@@ -67,11 +66,8 @@ class BreakerConfig:
     @property
     def reset_cap(self) -> float:
         """The longest reset time in seconds, jitter left aside."""
-        return (
-            max(30.0, self.reset_timeout)
-            if self.max_reset_timeout is None
-            else self.max_reset_timeout
-        )
+        longest = self.max_reset_timeout
+        return max(30.0, self.reset_timeout) if longest is None else longest
 
     @property
     def trial_lease(self) -> float:
@@ -79,18 +75,12 @@ class BreakerConfig:
         return self.reset_cap if self.trial_timeout is None else self.trial_timeout
 
 
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number of 1 or more, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
-
-
-def _check_seconds(name: str, value: object, unit: str = "a number of seconds above 0") -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be {unit}, got {value!r}")
-    if not 0 < value <= sys.float_info.max:  # infinity, not-a-number and 10**400 neither
-        raise ValueError(f"{name} must be {unit}, got {value!r}")
+def _check(
+    name: str, value: Any, what: str, kind: Any = (int, float), most: float = sys.float_info.max
+) -> None:
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not fits or not 0 < value <= most:  # infinity, not-a-number and 10**400 neither
+        raise (ValueError if fits else TypeError)(f"{name} must be {what}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

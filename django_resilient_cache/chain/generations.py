@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from django_resilient_cache.concurrency import forks
+
 _STRIPES = 1024
 
 
 class _Stripe:
-    __slots__ = ("changing", "lock", "quiet", "started")
+    __slots__ = ("changing", "lock", "stamp", "started")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -24,7 +26,7 @@ class _Stripe:
         #: Mutations ever begun.
         self.started = 0
         #: A token that stands for "nothing has changed since"; None while something changes.
-        self.quiet: object | None = object()
+        self.stamp: object | None = object()
 
 
 class Mutation:
@@ -47,13 +49,13 @@ class Mutation:
         stripe = self._stripe
         with stripe.lock:
             self._under_way = True
-            self._before, stripe.quiet = stripe.quiet, None
+            self._before, stripe.stamp = stripe.stamp, None
             stripe.changing += 1
             stripe.started += 1
             # 0, which is never the latest: another change was under way.
             self._number = stripe.started if stripe.changing == 1 else 0
 
-    def disturbed(self) -> bool:
+    def overlapped(self) -> bool:
         """Whether another change of the key overlapped with this one."""
         return self._stripe.started != self._number
 
@@ -63,13 +65,13 @@ class Mutation:
 
     def end(self) -> None:
         """Let readers backfill the key again; does nothing before `begin` or the second time."""
-        stripe, quiet = self._stripe, object()
+        stripe, stamp = self._stripe, object()
         with stripe.lock:
             if self._under_way:
                 self._under_way = False
                 stripe.changing -= 1
                 if not stripe.changing:
-                    stripe.quiet = quiet
+                    stripe.stamp = stamp
 
 
 class Mutations:
@@ -85,9 +87,9 @@ class Mutations:
         for mutation in self._mutations:
             mutation.begin()
 
-    def disturbed(self) -> bool:
+    def overlapped(self) -> bool:
         """Whether another change of one of the keys overlapped with this one."""
-        return any(mutation.disturbed() for mutation in self._mutations)
+        return any(mutation.overlapped() for mutation in self._mutations)
 
     def end(self) -> None:
         """Let readers backfill the keys again; as `Mutation.end`."""
@@ -99,7 +101,8 @@ class Generations:
     """The stripes of this process; keys are those that callers of a chain use."""
 
     def __init__(self) -> None:
-        self.after_fork()
+        self.reset()
+        forks.reset_in_child(self.reset)
 
     def mutation(self, key: Any) -> Mutation:
         """Return a change of `key` that is to begin."""
@@ -114,13 +117,13 @@ class Generations:
             return Mutation(self._stripes[indexes.pop()])
         return Mutations(self._stripes[index] for index in indexes)
 
-    def token(self, key: Any) -> object | None:
+    def version_stamp(self, key: Any) -> object | None:
         """Return what stays the same until the key is changed; None: it is changing now."""
         # `_index` written out: a backfill asks three times.
-        return self._stripes[hash(key if type(key) is str else str(key)) % _STRIPES].quiet
+        return self._stripes[hash(key if type(key) is str else str(key)) % _STRIPES].stamp
 
-    def after_fork(self) -> None:
-        """Begin anew: the parent's threads were changing something, this process is not."""
+    def reset(self) -> None:
+        """Forget what is changing now: in a forked child, those threads are the parent's."""
         self._stripes = [_Stripe() for _ in range(_STRIPES)]
 
     @staticmethod

@@ -38,7 +38,7 @@ class Keys:
         self.version = params["VERSION"] if config.own_version else authority.version
         self._nearest = nearest if is_silenced(nearest) else None
         #: Up to so many plain characters in a key of the chain's own version need no second look.
-        self.room = self._room()
+        self.plain_length = self._plain_length()
 
     def name(self, key: Any, version: Any) -> tuple[Any, Any]:
         """Return key and version as the layers are given them."""
@@ -92,7 +92,7 @@ class Keys:
             BaseCache.validate_key(nearest, made)
 
     def _doubts(self, name: Any, version: Any) -> bool:
-        plain = type(name) is str and len(name) <= self.room and is_plain(name)
+        plain = type(name) is str and len(name) <= self.plain_length and is_plain(name)
         return not plain or version is not self.version
 
     def _doubts_some(self, names: Mapping[Any, Any], version: Any) -> bool:
@@ -100,11 +100,11 @@ class Keys:
         return bool(names) and not (
             version is self.version
             and set(map(type, names)) == {str}
-            and max(map(len, names)) <= self.room
+            and max(map(len, names)) <= self.plain_length
             and is_plain("".join(names))
         )
 
-    def _room(self) -> int:
+    def _plain_length(self) -> int:
         nearest = self._nearest
         if nearest is None:
             return sys.maxsize

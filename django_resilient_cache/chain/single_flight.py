@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeVar
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import interrupts
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 
@@ -26,7 +27,9 @@ Key: TypeAlias = tuple[Any, ...]
 
 #: Whether the current code is a leader's.  A leader never waits for another flight: two whose
 #: computations need each other's keys would wait for ever.
-_leading: ContextVar[bool] = ContextVar("resilient_cache_leading", default=False)
+_inside_computation: ContextVar[bool] = ContextVar(
+    "resilient_cache_inside_computation", default=False
+)
 
 
 #: SingleFlight that a caller joins before it computes alone: where the first one fails, one of the
@@ -41,11 +44,11 @@ _LONGEST_WAIT = 5.0
 class Flight:
     """One computation."""
 
-    __slots__ = ("_bells", "done", "outdated", "result", "until", "waiters")
+    __slots__ = ("_events", "done", "outdated", "result", "until", "waiters")
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self._bells: deque[ThreadsafeEvent] = deque()
+        self._events: deque[ThreadsafeEvent] = deque()
         self.waiters = 0
         self.result: bytes | None = None
         #: Whether the entry was changed since it began: the result is older than that.
@@ -56,26 +59,27 @@ class Flight:
     def end(self) -> None:
         """Let all go on that wait."""
         self.done.set()
-        while self._bells:
+        while self._events:
             with suppress(IndexError):
-                self._bells.popleft().ring()
+                self._events.popleft().set()
 
     async def ended(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether it ended."""
-        bell = ThreadsafeEvent()
-        self._bells.append(bell)
+        event = ThreadsafeEvent()
+        self._events.append(event)
         try:
-            return self.done.is_set() or await bell.wait(seconds)
+            return self.done.is_set() or await event.wait(seconds)
         finally:
-            with suppress(ValueError):  # rung, and so not there any more
-                self._bells.remove(bell)
+            with suppress(ValueError):  # set, and so not there any more
+                self._events.remove(event)
 
 
 class SingleFlight:
     """The computations under way in this process."""
 
     def __init__(self) -> None:
-        self.after_fork()
+        self.reset()
+        forks.reset_in_child(self.reset)
 
     def run(self, key: Key, compute: Callable[[Flight], T], left: Callable[[], float | None]) -> T:
         """Return what `compute` returns, here or in another thread that computes it already.
@@ -84,7 +88,7 @@ class SingleFlight:
         that, or where the other one failed, this caller computes itself.
         """
         # Who is called from an event loop waits for nobody: it might be another task of that loop.
-        turns = 0 if _leading.get() or _runs_a_loop() else _PATIENCE
+        turns = 0 if _inside_computation.get() or _runs_a_loop() else _PATIENCE
         while True:
             flight = Flight()
             about = key if turns > 0 else (*key, flight)  # alone: no other caller asks for that
@@ -95,7 +99,7 @@ class SingleFlight:
                         value = compute(flight)
                     return self._handed_on(about, flight, value)
             finally:
-                self._land(about, flight)
+                self._end(about, flight)
             turns -= 1
             if not other.done.wait(_shorter(left(), other.until - time.monotonic())):
                 turns = 0
@@ -109,7 +113,7 @@ class SingleFlight:
         left: Callable[[], float | None],
     ) -> T:
         """As `run`, for tasks; those and threads wait for each other's computations alike."""
-        turns = 0 if _leading.get() else _PATIENCE
+        turns = 0 if _inside_computation.get() else _PATIENCE
         while True:
             flight = Flight()
             about = key if turns > 0 else (*key, flight)
@@ -120,7 +124,7 @@ class SingleFlight:
                         value = await compute(flight)
                     return self._handed_on(about, flight, value)
             finally:
-                self._land(about, flight)
+                self._end(about, flight)
             turns -= 1
             if not await other.ended(_shorter(left(), other.until - time.monotonic())):
                 turns = 0
@@ -141,14 +145,14 @@ class SingleFlight:
                     flight.outdated = True
                     del self.under_way[about]
 
-    def after_fork(self) -> None:
-        """Begin anew: the leaders stayed with the parent."""
+    def reset(self) -> None:
+        """Forget what is under way: in a forked child, the leaders are the parent's."""
         # Re-entrant: a signal's handler may use the cache while this very thread holds the lock.
         self._lock = threading.RLock()
         #: Computations by what they are about.
         self.under_way: dict[Key, Flight] = {}
         #: SingleFlight that have ended: a caller can tell whether one did since its own miss.
-        self.landed = 0
+        self.completed = 0
 
     def _handed_on(self, key: Key, flight: Flight, value: T) -> T:
         """Leave copies of the leader's value to those who wait."""
@@ -157,7 +161,7 @@ class SingleFlight:
             flight.result = _copy(value)
         return value
 
-    def _land(self, key: Key, flight: Flight) -> None:
+    def _end(self, key: Key, flight: Flight) -> None:
         """End a flight, whether or not it ever began."""
         self._leave(key, flight)
         flight.end()
@@ -167,7 +171,7 @@ class SingleFlight:
         with self._lock:
             if self.under_way.get(key) is flight:
                 del self.under_way[key]
-                self.landed += 1
+                self.completed += 1
 
     def _join(self, key: Key, own: Flight) -> Flight:
         """Return the flight of `key`: the caller's own, or another one for which it waits."""
@@ -190,12 +194,12 @@ def _copy(value: object) -> bytes | None:
 
 @contextmanager
 def _as_leader() -> Iterator[None]:
-    led = _leading.get()
+    led = _inside_computation.get()
     try:  # here already: an interruption may come at once
-        _leading.set(True)
+        _inside_computation.set(True)
         yield
     finally:
-        _leading.set(led)
+        _inside_computation.set(led)
 
 
 def _runs_a_loop() -> bool:

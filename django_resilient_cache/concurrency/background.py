@@ -1,8 +1,8 @@
 """The one background thread of a process: repairs, trials of an idle process, signals, log lines.
 
-Started when there is first something to do, and again after a fork; never by an import.  It sleeps
-while there is nothing to do.  Where a process cannot run threads (uWSGI without --enable-threads)
-it is seen not to wake, and callers do its work a little at a time: see `cannot_run`.
+It starts when there is first something to do, and again after a fork; never by an import.  It
+sleeps while there is nothing to do.  Where a process cannot run threads (uWSGI without
+--enable-threads), callers do its work a little at a time: see `cannot_run`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -18,41 +17,58 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
+from django_resilient_cache.concurrency import forks
+
 logger = logging.getLogger("django_resilient_cache")
+
+THREAD_NAME = "resilient-cache-background"
 
 #: Seconds between two rounds while there is something to do.
 INTERVAL = 0.25
 
-#: Seconds after which an agent that was woken and has not run is taken for one that cannot.
+#: A thread that was woken and has not run for so many seconds is taken for one that cannot.
 STALLED_SECONDS = 3.0
 
 #: Seconds for which the end of the process waits for a round that is under way.
 STOP_SECONDS = 0.8
 
-#: Seconds without work for which the thread lets go of what it holds.
-REST_SECONDS = 0.5
+#: The thread lets go of what it holds before a sleep of so many seconds or more.
+IDLE_SECONDS = 0.5
 
 Tick = Callable[[], float | None]
 
 
 class BackgroundThread:
-    """Runs ticks.  A tick returns the seconds until it wants to run again; None: when woken."""
+    """Runs tasks, each once, and ticks, once in each round.
+
+    A tick returns the seconds until it wants to run again; None: when the thread is woken.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._ticks: list[Tick] = []
-        self._rests: list[Callable[[], None]] = []
-        self._tasks: deque[Callable[[], None]] = deque()
+        self._on_idle: list[Callable[[], None]] = []
         self._stopped = False
-        self.after_fork()
+        self._begin()
+        forks.reset_in_child(self._begin)
+
+    def _begin(self) -> None:
+        """Begin without a thread and without tasks: after a fork they are the parent's."""
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._lock = threading.RLock()  # a signal handler may come between, and use a cache
+        self._running = threading.Lock()
+        self._ticking = threading.Lock()
+        self._woken = threading.Event()
+        self._woken_at = 0.0
+        self._thread: threading.Thread | None = None
 
     def add_tick(self, tick: Tick) -> None:
         """Run `tick` in each round."""
         self._ticks.append(tick)
 
-    def add_rest(self, rest: Callable[[], None]) -> None:
-        """Run `rest` before the thread goes to sleep for a while."""
-        self._rests.append(rest)
+    def on_idle(self, callback: Callable[[], None]) -> None:
+        """Call back, in the thread, before it sleeps for a while."""
+        self._on_idle.append(callback)
 
     def send(self, task: Callable[[], None]) -> None:
         """Run `task` soon, off the caller's path; in order with the others."""
@@ -63,8 +79,8 @@ class BackgroundThread:
 
     def wake(self) -> None:
         """Start a round soon, and the thread if there is none."""
-        if self._pid != os.getpid():  # forked by what does not tell Python, as uWSGI may
-            self.after_fork()
+        if forks.is_child():
+            forks.reset_all()
         if not self._woken.is_set():
             self._woken_at = self._clock()
             self._woken.set()
@@ -72,8 +88,8 @@ class BackgroundThread:
             self._start()
 
     def ensure_running(self) -> None:
-        """See to it that there is a thread: a forked process takes over what is to be done."""
-        if self._thread is None or self._pid != os.getpid():
+        """Start the thread if there is none: a forked child has to start its own."""
+        if self._thread is None or forks.is_child():
             self.wake()
 
     @property
@@ -82,7 +98,7 @@ class BackgroundThread:
         return self._woken.is_set() and self._clock() - self._woken_at > STALLED_SECONDS
 
     def flush(self, until: float = inf) -> None:
-        """Do now, in this thread, what is waiting to be done; begin nothing after `until`."""
+        """Run the waiting tasks now, in this thread; begin none after `until`."""
         while self._tasks and self._clock() < until and self._running.acquire(blocking=False):
             try:
                 while self._tasks and self._clock() < until:
@@ -101,8 +117,8 @@ class BackgroundThread:
         self.flush(until)
 
     @contextmanager
-    def at_rest(self, seconds: float) -> Iterator[None]:
-        """Begin no round within the block, and let the one under way end first, for `seconds`."""
+    def paused(self, seconds: float) -> Iterator[None]:
+        """Begin no round within the block; wait up to `seconds` for the one that is under way."""
         ended = self._ticking.acquire(timeout=seconds)
         try:
             yield
@@ -110,25 +126,12 @@ class BackgroundThread:
             if ended:
                 self._ticking.release()
 
-    def after_fork(self) -> None:
-        """Begin anew: the thread stayed with the parent, which will run its errands itself."""
-        self._pid = os.getpid()
-        self._tasks.clear()
-        self._lock = threading.RLock()  # a signal handler may come between, and use a cache
-        self._running = threading.Lock()
-        self._ticking = threading.Lock()
-        self._woken = threading.Event()
-        self._woken_at = 0.0
-        self._thread: threading.Thread | None = None
-
     def _start(self) -> None:
         with self._lock:
             if self._thread is not None:
                 return
             run = contextvars.Context().run  # not that of the request that happened to come first
-            thread = threading.Thread(
-                target=run, args=(self._loop,), name="resilient-cache-agent", daemon=True
-            )
+            thread = threading.Thread(target=run, args=(self._loop,), name=THREAD_NAME, daemon=True)
             self._thread = thread
             try:
                 thread.start()
@@ -143,9 +146,9 @@ class BackgroundThread:
                 self._woken.clear()
                 self.flush()
                 wait = self._round()
-                if wait is None or wait >= REST_SECONDS:
-                    for rest in self._rests:
-                        _run(rest)
+                if wait is None or wait >= IDLE_SECONDS:
+                    for callback in self._on_idle:
+                        _run(callback)
         finally:  # ended by what is no Exception: the next one to wake it starts another
             if self._thread is threading.current_thread():
                 self._thread = None
@@ -160,11 +163,9 @@ def _run(work: Callable[[], float | None] | Callable[[], None]) -> float | None:
     try:
         return work()
     except Exception:
-        logger.exception("The agent's work failed")
+        logger.exception("The background thread's work failed")
         return INTERVAL
 
 
 background = BackgroundThread()
 atexit.register(background.stop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=background.after_fork)

@@ -1,4 +1,4 @@
-"""A word from another thread to a task that waits for it."""
+"""How any thread wakes a task of an event loop."""
 
 from __future__ import annotations
 
@@ -7,44 +7,43 @@ from contextlib import suppress
 
 
 class ThreadsafeEvent:
-    """What one task waits for, until somebody rings, from whatever thread, or time is up."""
+    """An event that one task waits for and that any thread can set."""
 
-    __slots__ = ("_rung", "loop", "rung")
+    __slots__ = ("_is_set", "_waiter", "loop")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._rung: asyncio.Future[None] = self.loop.create_future()
-        #: Whether anybody rang, perhaps after the task had left.
-        self.rung = False
+        self._waiter: asyncio.Future[None] = self.loop.create_future()
+        self._is_set = False
 
-    def ring(self) -> bool:
-        """End the wait, if there still is one; return whether the loop is there to see to it."""
-        self.rung = True
+    def is_set(self) -> bool:
+        """Whether it was set, perhaps after the task had stopped waiting."""
+        return self._is_set
+
+    def set(self) -> bool:
+        """Wake the task; return whether its loop is running, and so will see to it."""
+        self._is_set = True
         with suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(end, self._rung)
+            self.loop.call_soon_threadsafe(wake, self._waiter)
         return self.loop.is_running()
 
     async def wait(self, seconds: float | None) -> bool:
-        """Wait for at most `seconds` (None: without end); return whether anybody rang."""
-        timer = None if seconds is None else self.loop.call_later(seconds, end, self._rung)
+        """Wait for at most `seconds` (None: without end); return whether it is set."""
+        timer = None if seconds is None else self.loop.call_later(seconds, wake, self._waiter)
         try:
-            await self._rung
+            await self._waiter
         finally:
             if timer is not None:
                 timer.cancel()
-        if self.rung:
+        if self.is_set():
             return True
-        self._rung = self.loop.create_future()  # to be waited for again
-        self._end_if_rung()
+        self._waiter = self.loop.create_future()  # to be waited for again
+        if self.is_set():  # by another thread, for the waiter that is gone
+            wake(self._waiter)
         return False
 
-    def _end_if_rung(self) -> None:
-        """End the next wait, where somebody rang as the last one was over."""
-        if self.rung:
-            end(self._rung)
 
-
-def end(future: asyncio.Future[None]) -> None:
-    """End the wait for `future`, if that goes on."""
-    if not future.done():
-        future.set_result(None)
+def wake(waiter: asyncio.Future[None]) -> None:
+    """End the wait for `waiter`, if that goes on."""
+    if not waiter.done():
+        waiter.set_result(None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +56,7 @@ def install() -> Member:
     setting_changed.connect(setting, weak=False, dispatch_uid=uid)
     background.add_tick(member.tick)
     registry.background_from_first_use = True
-    atexit.register(_say_goodbye, member)  # after the agent's own, and so run before it
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=member.after_fork)
+    atexit.register(_say_goodbye, member)  # after the background thread's own, and so run before it
     register_checks()
     return member
 

@@ -1,37 +1,43 @@
-"""Calls that were given up and may still be made: what each may change, and for how long that is waited for."""
+"""Calls that were given up and may still be made: what each may change, and how long that is waited for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 #: Seconds for which a call that was given up is waited for.  After about 925 of them TCP itself
 #: (Linux) gives up a peer that acknowledges nothing: what has not arrived by then never will.
-LATE_SECONDS = 1000.0
+WAIT_SECONDS = 1000.0
 
 #: A key: its name as the layer stores it, and key and version as the layer is given them.
 Entry: TypeAlias = tuple[Hashable, Any, Any]
 
 
 @dataclass(slots=True, eq=False)
-class AbandonedCall:
-    """One call under way without a caller."""
+class _Awaited:
+    """A call under way without a caller; its keys wait for its end."""
 
     until: float
-    """When it is no longer waited for."""
-    entries: dict[Hashable, Entry]
-    """What it may change; once it is not waited for: what may be obsolete again when it ends."""
-    waited_for: bool = True
+    may_change: dict[Hashable, Entry] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _GivenUp:
+    """A call that no key waits for any more."""
+
+    brings_back: list[Entry]
+    """What was missed when it was given up: obsolete again, should the call end after all."""
 
 
 class AbandonedCalls:
-    """The late calls of one layer.  Kept under its ledger's lock; `clears` is read without."""
+    """The abandoned calls of one layer.  Kept under its ledger's lock; `clears` is read without."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._calls: dict[object, AbandonedCall] = {}
+        self._awaited: dict[object, _Awaited] = {}
+        self._given_up: dict[object, _GivenUp] = {}
         #: The calls that a key waits for.
         self._by_name: dict[Hashable, set[object]] = {}
         #: Those waited for that may clear the layer.
@@ -51,63 +57,71 @@ class AbandonedCalls:
     def entry(self, name: Hashable) -> Entry:
         """Return the entry of a key that waits."""
         call = next(iter(self._by_name[name]))
-        return self._calls[call].entries[name]
+        return self._awaited[call].may_change[name]
 
     def expect(self, entries: Iterable[Entry], call: object) -> None:
         """Wait for `call`, which may change these."""
-        late = self._expect(call)
+        awaited = self._await(call)
         for entry in entries:
-            late.entries[entry[0]] = entry
+            awaited.may_change[entry[0]] = entry
             self._by_name.setdefault(entry[0], set()).add(call)
 
     def expect_clear(self, call: object) -> None:
         """Wait for `call`, which may clear the layer."""
-        self._expect(call)
+        self._await(call)
         self.clears.add(call)
 
-    def ended(self, call: object) -> AbandonedCall | None:
-        """Take `call` off the list and return what was known of it."""
-        late = self._calls.pop(call, None)
-        if late is not None:
-            self._leave(call, late)
-        return late
+    def ended(self, call: object) -> tuple[list[Hashable], list[Entry]] | None:
+        """Forget `call`; return the keys that waited for it, and what it has brought back.
+
+        None: nothing was known of it.
+        """
+        given_up = self._given_up.pop(call, None)
+        if given_up is not None:
+            return [], given_up.brings_back
+        awaited = self._awaited.pop(call, None)
+        if awaited is None:
+            return None
+        self._stop_waiting(call, awaited)
+        return list(awaited.may_change), []
 
     def overdue(self) -> list[object]:
         """Return the calls that have been waited for long enough."""
         now = self._clock()
-        return [call for call, late in self._calls.items() if late.waited_for and late.until <= now]
+        return [call for call, awaited in self._awaited.items() if awaited.until <= now]
 
     def give_up(self, calls: Iterable[object], missed: Container[Hashable]) -> list[Hashable]:
-        """Wait no longer for these; return the keys that they kept waiting.
+        """Wait no longer for these; return the keys that waited for them.
 
-        Of these keys those are remembered that are `missed` now: should the call end after all,
-        it has brought back what they were not to show again.
+        Of these keys those are remembered that are `missed` now.
         """
         names: list[Hashable] = []
         for call in calls:
-            late = self._calls[call]
-            names += late.entries
-            self._leave(call, late)
-            late.waited_for = False
-            late.entries = {name: late.entries[name] for name in late.entries if name in missed}
+            awaited = self._awaited.pop(call)
+            self._stop_waiting(call, awaited)
+            names += awaited.may_change
+            self._given_up[call] = _GivenUp(
+                [entry for name, entry in awaited.may_change.items() if name in missed]
+            )
         return names
 
     def give_up_all(self, missed: Container[Hashable]) -> None:
         """Wait for none of them any longer; see `give_up`."""
-        self.give_up([call for call, late in self._calls.items() if late.waited_for], missed)
+        self.give_up(list(self._awaited), missed)
 
     def forget(self) -> None:
         """Know nothing of any call: they are another process's."""
-        self._calls.clear()
+        self._awaited.clear()
+        self._given_up.clear()
         self._by_name.clear()
         self.clears.clear()
 
-    def _expect(self, call: object) -> AbandonedCall:
-        return self._calls.setdefault(call, AbandonedCall(self._clock() + LATE_SECONDS, {}))
+    def _await(self, call: object) -> _Awaited:
+        return self._awaited.setdefault(call, _Awaited(self._clock() + WAIT_SECONDS))
 
-    def _leave(self, call: object, late: AbandonedCall) -> None:
+    def _stop_waiting(self, call: object, awaited: _Awaited) -> None:
         self.clears.discard(call)
-        for name in late.entries:
+        for name in awaited.may_change:
             calls = self._by_name.get(name)
             if calls is not None:
                 calls.discard(call)

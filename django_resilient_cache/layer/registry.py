@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -15,23 +14,16 @@ from django.db import connections
 from django_resilient_cache import conf
 from django_resilient_cache.adapters.transactions import Transactions
 from django_resilient_cache.breaker import CircuitBreaker
-from django_resilient_cache.chain.generations import Generations
-from django_resilient_cache.chain.single_flight import SingleFlight
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.background import INTERVAL, background
+from django_resilient_cache.layer.guard import Guard
 from django_resilient_cache.layer.layer import Layer
+from django_resilient_cache.layer.telemetry import Telemetry
+from django_resilient_cache.timeouts.from_event_loop import AwaitedLimit
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
+from django_resilient_cache.timeouts.time_limit import TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
-
-
-@dataclass(slots=True)
-class Known:
-    """A chain as it is written, as it was read, and what all its backends may share of it."""
-
-    location: object
-    params: Mapping[str, Any]
-    config: conf.ChainConfig
-    plan: Any = None
 
 
 class Registry:
@@ -40,34 +32,19 @@ class Registry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._layers: dict[str, Layer] = {}
-        self._chains: list[Known] = []
-        self.generations = Generations()
-        self.flights = SingleFlight()
-        #: Whether the first use of a chain starts the agent, not only the first thing to do.
+        self._on_reset: list[Callable[[], None]] = []
+        #: Whether the first use of a chain starts the thread, not only the first thing to do.
         self.background_from_first_use = False
+        forks.reset_in_child(self._reset_after_fork)
 
     def layer(self, alias: str) -> Layer:
         """Return the layer of `alias`; raises ImproperlyConfigured where its settings are wrong."""
         layer = self._layers.get(alias)
         if layer is None:
-            made = self._make(alias)
+            made = _layer_of(alias)
             with self._lock:
                 layer = self._layers.setdefault(alias, made)
         return layer
-
-    def chain(self, location: object, params: Mapping[str, Any]) -> Known:
-        """Return the chain with these settings; raises ImproperlyConfigured as `layer` does.
-
-        Read once: under ASGI each task has backend instances of its own.
-        """
-        if self.background_from_first_use:
-            background.ensure_running()
-        for known in self._chains:
-            if known.location == location and known.params == params:
-                return known
-        known = Known(location, params, conf.chain_config(location, params))
-        self._chains.append(known)
-        return known
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Return state and counters of each layer in use, as plain values."""
@@ -77,34 +54,44 @@ class Registry:
         """Forget all layers, as if nothing had been called; connections and threads are let go."""
         with self._lock:
             layers, self._layers = self._layers, {}
-            self._chains = []
-        self.generations.after_fork()
-        self.flights.after_fork()
+        for forget in self._on_reset:
+            forget()
         for layer in layers.values():
             layer.close()
 
+    def on_reset(self, forget: Callable[[], None]) -> None:
+        """Call `forget` whenever the layers are forgotten: it may hold some of them."""
+        self._on_reset.append(forget)
+
     def tend(self) -> float | None:
-        """Repair and try what needs it; the agent's tick, see `Layer.tend`."""
+        """Repair and try what needs it; the background thread's tick, see `Layer.tend`."""
         waits = [_tended(layer) for layer in list(self._layers.values())]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def after_fork(self) -> None:
-        """Keep the breakers, let go of what belongs to the parent's threads."""
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
-        self.generations.after_fork()
-        self.flights.after_fork()
-        for layer in self._layers.values():
-            layer.after_fork()
-            if self.background_from_first_use:
-                layer.ledger.trusted = False  # the first call then has the agent see to it
 
-    @staticmethod
-    def _make(alias: str) -> Layer:
-        config = conf.layer_config(alias)
-        limit = make_limit(config)
-        awaited = make_awaited(config, limit)
-        transactions = Transactions(alias) if config.family == "database" else None
-        return Layer(config, limit, awaited=awaited, transactions=transactions)
+
+def make_layer(
+    config: conf.LayerConfig,
+    limit: TimeLimit,
+    *,
+    awaited: AwaitedLimit | None = None,
+    transactions: Transactions | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Layer:
+    """Return a layer that is guarded as `config` says, by this limit."""
+    telemetry = Telemetry(config.alias, clock)
+    guard = Guard(config, limit, telemetry, awaited=awaited, transactions=transactions, clock=clock)
+    return Layer(config, guard, telemetry, clock)
+
+
+def _layer_of(alias: str) -> Layer:
+    config = conf.layer_config(alias)
+    limit = make_limit(config)
+    awaited = make_awaited(config, limit)
+    transactions = Transactions(alias) if config.family.database else None
+    return make_layer(config, limit, awaited=awaited, transactions=transactions)
 
 
 class Breakers(Mapping[str, CircuitBreaker]):
@@ -142,7 +129,7 @@ def _tended(layer: Layer) -> float | None:
 registry = Registry()
 breakers = Breakers()
 background.add_tick(registry.tend)
-background.add_rest(connections.close_all)  # of the agent's thread only
+background.on_idle(connections.close_all)  # of the background thread only
 
 
 def _caches_changed(*, setting: str, **kwargs: object) -> None:
@@ -151,6 +138,3 @@ def _caches_changed(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_caches_changed, dispatch_uid="django_resilient_cache.layer.registry")
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=registry.after_fork)

@@ -22,7 +22,7 @@ CHANGES = 20
 
 
 class Telemetry:
-    """Log lines and signals about one alias, handed to the agent's thread."""
+    """Log lines and signals about one alias, handed to the background thread."""
 
     def __init__(self, alias: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._alias = alias
@@ -45,7 +45,7 @@ class Telemetry:
         if self._is_first("no place"):
             self._log_later(f"{operation} on %r was not made", error)
 
-    def unreadable(self, error: BaseException) -> None:
+    def undecodable(self, error: BaseException) -> None:
         """Tell of an entry that cannot be read back, once a minute."""
         if self._is_first("unreadable"):
             self._log_later("An entry in %r cannot be read back: taken for a miss", error)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import random
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.testing.delayed_changes import Later
 from django_resilient_cache.testing.fault import READS, Effect, Fault, Narrowing
 
@@ -43,10 +42,6 @@ class Active:
         return share >= 1 or self._dice.random() < share
 
 
-#: So that a fork finds them: another thread of the parent may have held a lock.
-_all: weakref.WeakSet[Faults] = weakref.WeakSet()
-
-
 class Faults:
     """What goes wrong with one cache; `faults(alias)` returns it.
 
@@ -64,7 +59,7 @@ class Faults:
         #: How many calls of this process wait in a `hang` or `slow` at the moment.
         self.hanging = 0
         self._begin_anew()
-        _all.add(self)
+        forks.reset_in_child(self._reset_after_fork)
 
     def _begin_anew(self) -> None:
         self._changed = threading.Condition(threading.RLock())
@@ -241,7 +236,7 @@ class Faults:
             self._changed.wait_for(lambda: not self.hanging, STOP_SECONDS)
         self._later.wait_until_left(STOP_SECONDS)
 
-    def _after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Let what waits and what is late to the parent, whose threads they are."""
         self._begin_anew()
 
@@ -267,12 +262,3 @@ class Healing:
         traceback: TracebackType | None,
     ) -> None:
         self.heal()
-
-
-def _after_fork_in_child() -> None:
-    for faults in list(_all):
-        faults._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

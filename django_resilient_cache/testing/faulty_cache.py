@@ -10,8 +10,8 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from django_resilient_cache.adapters.commands import GetWithTtl
 from django_resilient_cache.adapters.outcome import Kind
-from django_resilient_cache.adapters.remaining_ttl import get_with_ttl
 from django_resilient_cache.conf.problems import closest, show
 from django_resilient_cache.testing.active_faults import Faults
 from django_resilient_cache.testing.by_thread import AsyncByThread
@@ -161,7 +161,7 @@ class FaultyCache(AsyncByThread):
     def pttl(self, key: Any, version: Any = None) -> float | None:
         """Return the milliseconds left of an entry, as django-redis does; negative: unknown."""
         outcome = self._call(
-            "pttl", (key,), version, lambda: get_with_ttl(self.inner, key, version)
+            "pttl", (key,), version, lambda: GetWithTtl(key, version).run(self.inner)
         )
         if outcome.kind is not Kind.HIT:
             return 0.0

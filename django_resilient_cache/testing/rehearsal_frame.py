@@ -27,11 +27,11 @@ def rehearsal() -> Iterator[None]:
 
 def _start_afresh() -> None:
     # While the faults last: a repair that is under way must not get through at the end.
-    with background.at_rest(STOP_SECONDS):
+    with background.paused(STOP_SECONDS):
         for layer in list(registry._layers.values()):
-            layer.ledger.forget()
+            layer.missed_changes.forget()
         discard_all()
         for layer in list(registry._layers.values()):
-            layer.ledger.forget()  # what has just been given up
+            layer.missed_changes.forget()  # what has just been given up
             layer.breaker.reset("rehearsal")
             layer._telemetry._quiet_until.clear()  # the next failure is the first one again

@@ -148,6 +148,6 @@ class SharedFaults(Faults):
                 logger.error("%s is no fault: %s", self.directory / name, error)  # noqa: TRY400 - told by its text
             return None
 
-    def _after_fork(self) -> None:
-        super()._after_fork()
+    def _reset_after_fork(self) -> None:
+        super()._reset_after_fork()
         self._own.clear()

@@ -110,7 +110,7 @@ class WaitQueue:
 class Waiter:
     """One task in a queue: it waits, or was called and is about to look, or has left."""
 
-    __slots__ = ("_bell", "_called", "_late_at", "_left", "_waiting", "turned_away", "was_called")
+    __slots__ = ("_called", "_event", "_late_at", "_left", "_waiting", "turned_away", "was_called")
 
     def __init__(
         self, waiting: deque[Waiter], called: deque[Waiter], seconds: float | None
@@ -122,7 +122,7 @@ class Waiter:
         self.turned_away = False
         #: Whether there is a place for it, or was until just now.
         self.was_called = False
-        self._bell = ThreadsafeEvent()
+        self._event = ThreadsafeEvent()
         waiting.append(self)
 
     @property
@@ -133,7 +133,7 @@ class Waiter:
     @property
     def can_come(self) -> bool:
         """Whether its loop is there to let it."""
-        return self._bell.loop.is_running()
+        return self._event.loop.is_running()
 
     @property
     def is_next(self) -> bool:
@@ -146,7 +146,7 @@ class Waiter:
     def call(self) -> bool:
         """Have it look, which was taken out of the queue; return whether it will."""
         self._called.append(self)
-        if self._bell.ring() and not self._left:
+        if self._event.set() and not self._left:
             return True
         _remove(self._called, self)
         return False
@@ -154,15 +154,15 @@ class Waiter:
     def reject_waiting(self) -> None:
         """Have it go."""
         self.turned_away = True
-        self._bell.ring()
+        self._event.set()
 
     async def comes(self, seconds: float | None) -> bool:
         """Wait for at most `seconds` (None: without end) to be called; then it is the next one."""
         self.was_called = False
-        if not await self._bell.wait(seconds) or self.turned_away:
+        if not await self._event.wait(seconds) or self.turned_away:
             return False
         self.was_called = True
-        self._bell = ThreadsafeEvent()
+        self._event = ThreadsafeEvent()
         self._waiting.appendleft(self)
         _remove(self._called, self)
         return True

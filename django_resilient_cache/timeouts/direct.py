@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import Any
 
 from django.core.cache import BaseCache, caches
 
 from django_resilient_cache.adapters.instances import private_instance
-from django_resilient_cache.timeouts.time_limit import Operation, T, never
+from django_resilient_cache.concurrency import forks
+from django_resilient_cache.timeouts.time_limit import Call, T, never
 
 
 class DirectLimit:
@@ -21,18 +21,13 @@ class DirectLimit:
     def __init__(self, alias: str) -> None:
         self._alias = alias
 
-    def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """Run the operation; there is no budget to keep."""
+    def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """Make the call; there is no budget to keep."""
         backend: BaseCache = caches[self._alias]
-        return operation(backend, *args)
+        return call.run(backend)
 
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
-
-    def after_fork(self) -> None:
-        """Nothing here belongs to a process."""
 
     def close(self) -> None:
         """Django closes the instances in ``caches`` itself."""
@@ -50,20 +45,19 @@ class OwnDirectLimit:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._here = threading.local()
+        forks.reset_in_child(self._reset_after_fork)
 
-    def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """Run the operation; nothing keeps it to a budget."""
+    def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """Make the call; nothing keeps it to a budget."""
         own: _Own | None = getattr(self._here, "own", None)
         if own is None:
             self._here.own = own = _Own(self._alias)
-        return operation(own.backend, *args)
+        return call.run(own.backend)
 
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
-    def after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Forget the parent's connections."""
         _of_the_parent.append(self._here)
         self._here = threading.local()

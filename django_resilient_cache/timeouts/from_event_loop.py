@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from asgiref.sync import sync_to_async
 from django.core.cache import BaseCache
@@ -16,7 +14,14 @@ from django.core.cache import BaseCache
 from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import Operation, T, TimedOut, abandon, never
+from django_resilient_cache.timeouts.time_limit import (
+    Abandoned,
+    AbandonedCall,
+    Call,
+    T,
+    TimedOut,
+    never,
+)
 
 
 class AwaitedLimit(Protocol):
@@ -24,19 +29,14 @@ class AwaitedLimit(Protocol):
 
     refused: Callable[[], bool]
 
-    async def acall(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """As `Limit.call`.  Cancellation passes at once; `abandoned_by` tells what goes on then."""
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """As `TimeLimit.call`.  Cancellation passes at once; `call.abandoned` is what goes on then."""
 
     def reject_waiting(self) -> None:
-        """As `Limit.reject_waiting`."""
-
-    def after_fork(self) -> None:
-        """As `Limit.after_fork`."""
+        """As `TimeLimit.reject_waiting`."""
 
     def close(self) -> None:
-        """As `Limit.close`."""
+        """As `TimeLimit.close`."""
 
 
 class SocketsOnThreads:
@@ -54,27 +54,43 @@ class SocketsOnThreads:
     def refused(self, refused: Callable[[], bool]) -> None:
         self._threads.refused = refused
 
-    async def acall(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         ends = None if budget is None else monotonic() + budget
-
-        def call(_: object, *args: Any) -> T:
-            left = None if ends is None else ends - monotonic()
-            if left is not None and left <= 0:
-                raise TimedOut(0.0)
-            return self._limit.call(operation, args, left, trial=trial)
-
-        return await self._threads.acall(call, args, budget, trial=trial)
+        return await self._threads.acall(
+            _OnSockets(self._limit, call, ends, trial=trial), budget, trial=trial
+        )
 
     def reject_waiting(self) -> None:
         self._threads.reject_waiting()
 
-    def after_fork(self) -> None:
-        self._threads.after_fork()
-
     def close(self) -> None:
         self._threads.close()
+
+
+class _OnSockets(Generic[T]):
+    """A call that a thread hands on to the sockets limit."""
+
+    def __init__(
+        self, limit: SocketsLimit, call: Call[T], ends: float | None, *, trial: bool
+    ) -> None:
+        self._limit = limit
+        self._call = call
+        self._ends = ends
+        self._trial = trial
+
+    @property
+    def abandoned(self) -> Abandoned | None:
+        return self._call.abandoned
+
+    @abandoned.setter
+    def abandoned(self, abandoned: Abandoned | None) -> None:
+        self._call.abandoned = abandoned
+
+    def run(self, backend: BaseCache) -> T:
+        left = None if self._ends is None else self._ends - monotonic()
+        if left is not None and left <= 0:
+            raise TimedOut(0.0)
+        return self._limit.call(self._call, left, trial=self._trial)
 
 
 class OrmThread:
@@ -88,66 +104,48 @@ class OrmThread:
         self.refused: Callable[[], bool] = never  # there are no places
         self._backend: BaseCache | None = None
 
-    async def acall(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         if self._backend is None:
             self._backend = private_instance(self._alias)
-        call = _Call(operation, (self._backend, *args))
-        made = asyncio.ensure_future(sync_to_async(call)())
+        in_thread = _CallInThread(call, self._backend)
+        made = asyncio.ensure_future(sync_to_async(in_thread)())
         made.add_done_callback(_seen)
         try:
             result: T = await asyncio.shield(made)
-        except (asyncio.CancelledError, GeneratorExit) as end:
-            if not call.prevented():
-                abandon(end, call, args)
+        except (asyncio.CancelledError, GeneratorExit):
+            if not in_thread.prevented():
+                call.abandoned = in_thread
             raise
         return result
 
     def reject_waiting(self) -> None:
         """Nobody waits for a place."""
 
-    def after_fork(self) -> None:
-        """An instance for a database belongs to no process."""
-
     def close(self) -> None:
         """Django closes the connections."""
 
 
-class _Call:
+class _CallInThread(AbandonedCall):
     """A call that its caller may leave: it is not made then, or goes on to its end."""
 
-    def __init__(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self._operation = operation
-        self._args = args
+    def __init__(self, call: Call[Any], backend: BaseCache) -> None:
+        super().__init__()
+        self._call = call
+        self._backend = backend
         #: Taken by whoever comes first: the thread that makes the call, or the caller giving up.
         self._claim = threading.Lock()
-        self._ended = False
-        self._callbacks: deque[Callable[[], None]] = deque()
 
     def __call__(self) -> Any:
         if not self._claim.acquire(blocking=False):
             return None
         try:
-            return self._operation(*self._args)
+            return self._call.run(self._backend)
         finally:
-            self._ended = True
-            self._call_back()
+            self.end()
 
     def prevented(self) -> bool:
         """Make sure that the call is not made; return False where it was begun."""
         return self._claim.acquire(blocking=False)
-
-    def when_ended(self, callback: Callable[[], None]) -> None:
-        """As `Abandoned.when_ended`."""
-        self._callbacks.append(callback)
-        if self._ended:
-            self._call_back()
-
-    def _call_back(self) -> None:
-        while self._callbacks:
-            with suppress(IndexError):
-                self._callbacks.popleft()()
 
 
 def _seen(made: asyncio.Future[Any]) -> None:

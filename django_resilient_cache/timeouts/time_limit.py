@@ -1,33 +1,20 @@
-"""The limits: three ways to keep one operation inside its time, behind one interface.
+"""What a time limit is: a call on a backend inside a budget.
 
-`direct` calls in place, `sockets` arms the client's own sockets, `thread` waits for a
-worker thread.  They only wait; who is to blame for a wait is the layer's decision.
+`direct` calls in place, `sockets` bounds the waits of the client's own sockets, `threads` has the
+call made on a worker thread.  Limits only wait; who is to blame for a wait is the layer's decision.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
+from django.core.cache import BaseCache
+
+T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
-
-#: What a limit runs: called with the raw backend first, then its own arguments.
-Operation = Callable[..., T]
-
-
-class TimedOut(Exception):
-    """The budget of one operation ended before the operation did.
-
-    `given` is the time in seconds that the other side was really given: the time spent
-    waiting for it, without what this process lost to its own busy threads.  A layer is
-    blamed for what it was given, never for what its caller could not spare.
-    """
-
-    def __init__(self, given: float, abandoned: Abandoned | None = None) -> None:
-        super().__init__(f"no answer after {given:.3f} s")
-        self.given = given
-        #: The call, where it goes on without its caller and may still change something.
-        self.abandoned = abandoned
 
 
 class Abandoned(Protocol):
@@ -37,46 +24,65 @@ class Abandoned(Protocol):
         """Call back once it has ended, at once if it has; in whatever thread that is."""
 
 
-def abandon(error: BaseException, call: Abandoned, args: tuple[Any, ...] = ()) -> None:
-    """Note on an interruption of a caller (a signal's exception, say) that its call goes on.
+class AbandonedCall:
+    """The end of a call, and who is to be told of it: each once, whichever side comes first."""
 
-    `args`: what the limit was given for the operation.
+    __slots__ = ("_callbacks", "_ended")
+
+    def __init__(self) -> None:
+        self._ended = False
+        self._callbacks: deque[Callable[[], None]] = deque()
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """As `Abandoned.when_ended`."""
+        self._callbacks.append(callback)
+        if self._ended:
+            self._call_back()
+
+    def end(self) -> None:
+        """Note that the call has ended."""
+        self._ended = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        while self._callbacks:
+            with suppress(IndexError):
+                self._callbacks.popleft()()
+
+
+class Call(Protocol[T_co]):
+    """What a limit runs: one call on a backend."""
+
+    #: Set by the limit where it gives the call up and the call may still be made.
+    abandoned: Abandoned | None
+
+    def run(self, backend: BaseCache) -> T_co:
+        """Make the call."""
+
+
+class TimedOut(Exception):
+    """The budget of one call ended before the call did.
+
+    `server_seconds`: how long the other side really had: the time spent waiting for it, without
+    what this process lost to its own busy threads.  A layer is blamed for the time that it had,
+    never for the time that its caller could not spare.
     """
 
-    def ended() -> None:
-        _left.pop(id(args), None)
-
-    error.__dict__[_ABANDONED] = call
-    if isinstance(error, GeneratorExit):
-        _left[id(args)] = call
-        call.when_ended(ended)
-
-
-def abandoned_by(error: BaseException, args: tuple[Any, ...] = ()) -> Abandoned | None:
-    """Return the call that `error` interrupted and that may still be made; None: there is none."""
-    call: Abandoned | None = getattr(error, _ABANDONED, None)
-    if call is None and isinstance(error, GeneratorExit):
-        call = _left.get(id(args))
-    return call
-
-
-_ABANDONED = "_resilient_cache_abandoned"
-
-#: Calls that coroutines left which were closed, by their arguments (which they hold): of those that
-#: await one another each is thrown a GeneratorExit of its own, in any order by the garbage collector.
-_left: dict[int, Abandoned] = {}
+    def __init__(self, server_seconds: float) -> None:
+        super().__init__(f"no answer after {server_seconds:.3f} s")
+        self.server_seconds = server_seconds
 
 
 class BulkheadFull(Exception):
     """No place was free within the budget, or by then the layer was not to be asked any more.
 
-    `given`: seconds for which the layer left calls without an answer in all places meanwhile, though
+    `server_seconds`: how long the layer left calls without an answer in all places meanwhile, though
     their callers had given them up: for so long it would not have answered this one either.
     """
 
-    def __init__(self, given: float = 0.0, why: str = "no place was free") -> None:
+    def __init__(self, server_seconds: float = 0.0, why: str = "no place was free") -> None:
         super().__init__(why)
-        self.given = given
+        self.server_seconds = server_seconds
 
 
 def never() -> bool:
@@ -84,7 +90,7 @@ def never() -> bool:
     return False
 
 
-class Limit(Protocol):
+class TimeLimit(Protocol):
     """How one alias is called within a budget."""
 
     strategy: str
@@ -92,20 +98,16 @@ class Limit(Protocol):
     #: meanwhile holds for them too.
     refused: Callable[[], bool]
 
-    def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """Run ``operation(raw_backend, *args)`` for at most `budget` seconds (None: no limit).
+    def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """Run `call` on a backend for at most `budget` seconds (None: no limit).
 
-        Raises `TimedOut` at the end of the budget and `BulkheadFull` where it could not even be
-        asked; whatever else the operation raises passes through unchanged.
+        Raises `TimedOut` at the end of the budget and `BulkheadFull` where the layer could not even
+        be asked; whatever else the call raises passes through unchanged.  Whatever ends it early,
+        `call.abandoned` is what may still be made.
         """
 
     def reject_waiting(self) -> None:
         """Let those go who wait for a place, with `BulkheadFull`: they are `refused` now."""
-
-    def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent (threads, connections)."""
 
     def close(self) -> None:
         """Let go of connections and idle threads; the limit can be used again."""

@@ -7,9 +7,9 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 
 from programme import caching
-from programme.models import Bulkhead, Day, Rating, Speaker, Talk, Track
+from programme.models import Day, Rating, Room, Speaker, Talk, Track
 
-admin.site.register([Day, Rating, Bulkhead, Speaker, Track])
+admin.site.register([Day, Rating, Room, Speaker, Track])
 
 
 @admin.register(Talk)

@@ -21,7 +21,7 @@ class Day(models.Model):
         return reverse("day", args=[self.pk])
 
 
-class Bulkhead(models.Model):
+class Room(models.Model):
     name = models.CharField(max_length=50, unique=True)
     seats = models.PositiveIntegerField()
 
@@ -62,7 +62,7 @@ class Talk(models.Model):
     abstract = models.TextField()
     day = models.ForeignKey(Day, on_delete=models.CASCADE, related_name="talks")
     starts_at = models.TimeField()
-    room = models.ForeignKey(Bulkhead, on_delete=models.PROTECT, related_name="talks")
+    room = models.ForeignKey(Room, on_delete=models.PROTECT, related_name="talks")
     track = models.ForeignKey(Track, on_delete=models.PROTECT, related_name="talks")
     speakers = models.ManyToManyField(Speaker, related_name="talks")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import date, time
 
-from programme.models import Bulkhead, Day, Rating, Speaker, Talk, Track
+from programme.models import Day, Rating, Room, Speaker, Talk, Track
 
 DAYS = [
     (date(2026, 9, 16), "Foundations"),
@@ -90,7 +90,7 @@ def create_programme(seed: int = 2026) -> None:
     """Fill empty tables with 3 days of talks: 240 of them, by 160 speakers, with ratings."""
     chance = random.Random(seed)
     days = Day.objects.bulk_create(Day(date=day, theme=theme) for day, theme in DAYS)
-    rooms = Bulkhead.objects.bulk_create(Bulkhead(name=name, seats=seats) for name, seats in ROOMS)
+    rooms = Room.objects.bulk_create(Room(name=name, seats=seats) for name, seats in ROOMS)
     tracks = Track.objects.bulk_create(Track(name=name, slug=name.lower()) for name in TRACKS)
     speakers = Speaker.objects.bulk_create(_speakers(chance))
     talks = Talk.objects.bulk_create(
@@ -111,7 +111,7 @@ def _speakers(chance: random.Random) -> list[Speaker]:
     ]
 
 
-def _talk(chance: random.Random, day: Day, starts_at: time, room: Bulkhead, track: Track) -> Talk:
+def _talk(chance: random.Random, day: Day, starts_at: time, room: Room, track: Track) -> Talk:
     title = chance.choice(ANGLES).format(chance.choice(SUBJECTS[track.name]))
     return Talk(
         title=title[0].upper() + title[1:],

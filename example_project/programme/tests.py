@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.test import TestCase, override_settings
 
-from programme.models import Bulkhead, Day, Speaker, Talk, Track
+from programme.models import Day, Room, Speaker, Talk, Track
 from programme.sample import create_programme
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -141,7 +141,7 @@ class Sample(TestCase):
         for _ in range(2):
             create_programme()
             made.append(list(Talk.objects.values_list("title", "track__slug", "room__name")))
-            for model in (Talk, Speaker, Track, Day, Bulkhead):
+            for model in (Talk, Speaker, Track, Day, Room):
                 model.objects.all().delete()
         self.assertEqual(made[0], made[1])
         self.assertEqual(len(made[0]), 240)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import services
-from tests.browser.running import Site, site
+from tests.browser.browser_site import Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

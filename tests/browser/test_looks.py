@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.browser.kit import expect, give, open_breaker, progress, verdict
-from tests.browser.running import WORKERS
+from tests.browser.browser_site import WORKERS
+from tests.browser.page_actions import expect, give, open_breaker, progress, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
 
-    from tests.browser.running import Site
+    from tests.browser.browser_site import Site
 
     Visit = Callable[..., Page]
+
+pytestmark = pytest.mark.slow
 
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 PHONE = 360

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import services
-from tests.browser.kit import expect, verdict
-from tests.browser.running import WORKERS, Site, site
+from tests.browser.browser_site import WORKERS, Site, site
+from tests.browser.page_actions import expect, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     Visit = Callable[..., Page]
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

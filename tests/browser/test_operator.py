@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.kit import expect, give, open_breaker, progress, row, tab_to, verdict
-from tests.browser.running import WORKERS
+from tests.browser.browser_site import WORKERS
+from tests.browser.page_actions import expect, give, open_breaker, progress, row, tab_to, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Page
 
-    from tests.browser.running import Site
+    from tests.browser.browser_site import Site
 
     Visit = Callable[..., Page]
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from django_resilient_cache.fleet.console.view import Standing
 from tests.command.conftest import Run
-from tests.command.kit import NOW, broken, fleet, order, view, worker, workers
+from tests.command.frozen_fleet import NOW, broken, fleet, order, view, worker, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.command.kit import FakeControl
+    from tests.command.frozen_fleet import FakeControl
 
     Shown = Callable[..., FakeControl]
 

@@ -11,7 +11,17 @@ from django_resilient_cache.fleet.console.control import BoardUnavailable
 from django_resilient_cache.fleet.console.view import Standing
 from django_resilient_cache.management.commands import breakers
 from tests.command.conftest import Run
-from tests.command.kit import BOARD, NOW, FakeControl, broken, fleet, order, view, worker, workers
+from tests.command.frozen_fleet import (
+    BOARD,
+    NOW,
+    FakeControl,
+    broken,
+    fleet,
+    order,
+    view,
+    worker,
+    workers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

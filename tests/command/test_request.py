@@ -8,12 +8,12 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from tests.command.conftest import Run
-from tests.command.kit import fleet, worker
+from tests.command.frozen_fleet import fleet, worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.command.kit import FakeControl
+    from tests.command.frozen_fleet import FakeControl
 
     Shown = Callable[..., FakeControl]
 

@@ -11,8 +11,8 @@ from django.core.cache import BaseCache, caches
 from django.test import override_settings
 
 from tests.contract.kinds import Kind
-from tests.databases import ROUTERS
 from tests.entries import CHAIN, FAULTY, MEMORY
+from tests.services.cache_tables import ROUTERS
 
 #: Where in the chain the layer stands: what is above it, and what is below.
 POSITIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -12,7 +12,7 @@ from django_resilient_cache.testing import faults
 from tests.contract.bench import POSITIONS
 from tests.contract.kinds import EVERY, Kind
 from tests.entries import FAULTY
-from tests.victims import Victims
+from tests.services.shared_servers import SharedServers
 
 #: What a server suffers, and the limits under which a call comes back from that: nothing but a
 #: limit ends the wait for a frozen server.
@@ -56,7 +56,7 @@ class Outage:
 
     kind: Kind
     fault: str
-    victims: Victims | None
+    shared_servers: SharedServers | None
 
     def entries(self, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The aliases "layer" and, where that is a FaultyCache, what is behind it."""
@@ -64,7 +64,7 @@ class Outage:
         if self.fault in ("frozen", "hung"):
             resilience["OPERATION_TIMEOUT"] = SHORT
             resilience["MAX_CONCURRENCY"] = 200
-        if self.victims is not None:
+        if self.shared_servers is not None:
             return {"layer": {**entry, "RESILIENCE": resilience}}
         return {
             "layer": {"BACKEND": FAULTY, "LOCATION": "behind", "RESILIENCE": resilience},
@@ -81,8 +81,8 @@ class Outage:
             self.end()
 
     def begin(self) -> None:
-        if self.victims is not None:
-            server = self.victims.healthy(str(self.kind.place))
+        if self.shared_servers is not None:
+            server = self.shared_servers.healthy(str(self.kind.place))
             server.freeze() if self.fault == "frozen" else server.kill()
         elif self.fault == "refused":
             faults("layer").fail()
@@ -92,7 +92,7 @@ class Outage:
             faults("layer").hang()
 
     def end(self) -> None:
-        if self.victims is not None:
-            self.victims.healthy(str(self.kind.place))
+        if self.shared_servers is not None:
+            self.shared_servers.healthy(str(self.kind.place))
         else:
             faults("layer").heal()

@@ -112,7 +112,7 @@ def test_an_entry_that_cannot_be_read_back(
 
         said = [record for record in caplog.records if "read back" in record.msg]
         layer = registry.layer("layer")
-        assert layer.failures == 0, layer.breaker.last_error
+        assert layer.guard.counters.failures == 0, layer.breaker.last_error
         assert layer.breaker.state is State.CLOSED
         assert len(said) == 1, "logged once, not for each call"
 
@@ -146,7 +146,7 @@ def test_a_file_of_garbage_from_the_first_byte(tmp_path: Path) -> None:
             assert chain.touch("k") in (True, False)
             chain.set("k", 2)
             assert chain.get("k") == 2
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
 
 
 REDIS_LIKE = [kind for kind in KINDS if kind.place == "valkey"]
@@ -166,6 +166,6 @@ def test_a_foreign_type_is_the_servers_plain_answer(bench: Bench) -> None:
             assert attempt(getattr(chain, call), "list") is expected, call
         assert attempt(chain.get_many, ["list"]) == attempt(layer.get_many, ["list"])
         assert chain.has_key("list") is True
-        assert registry.layer("layer").failures == 0
+        assert registry.layer("layer").guard.counters.failures == 0
         chain.set("list", 1)
         assert chain.get("list") == 1

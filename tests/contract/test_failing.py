@@ -15,7 +15,7 @@ from django_resilient_cache import (
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.contract.api import Api
-from tests.contract.calls import CALLS, KEYS
+from tests.contract.every_method import CALLS, KEYS
 from tests.contract.recorder import attempt
 from tests.contract.scene import FAILURES, Scene, entries
 

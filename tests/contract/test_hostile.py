@@ -18,6 +18,7 @@ from django.db import DataError
 from django.test import override_settings
 
 from django_resilient_cache import CacheUnavailable, State
+from django_resilient_cache.backend.bound_chain import process
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.contract.bench import Bench
@@ -173,11 +174,14 @@ def compare(bench: Bench, calls: dict[str, Callable[[BaseCache], Any]]) -> list[
             logs.append([attempt(call, each) for call in calls.values()])
         layer = registry.layer("layer")
         error = layer.breaker.last_error
-        assert (layer.failures, layer.timeouts) == (0, 0), (error, logs)
+        assert (layer.guard.counters.failures, layer.guard.counters.timeouts) == (0, 0), (
+            error,
+            logs,
+        )
         assert layer.breaker.state is State.CLOSED
-        assert layer.ledger.trusted
-        assert all(stripe.quiet is not None for stripe in registry.generations._stripes)
-        assert registry.flights.under_way == {}
+        assert layer.missed_changes.in_sync
+        assert all(stripe.stamp is not None for stripe in process.generations._stripes)
+        assert process.single_flight.under_way == {}
         chain.set("good", "value")
         assert chain.get("good") == bare.get("good") == "value"
         if bench.above or any(isinstance(result, type) for result in logs[0]):
@@ -274,6 +278,6 @@ def test_what_a_layer_missed_is_made_up_for(key: Any, version: Any, away: Any) -
     away()
     for _ in range(3):
         registry.tend()
-    assert layer.ledger.trusted
+    assert layer.missed_changes.in_sync
     assert cache.set("key", 1) is None
     assert caches["layer"].get("key") == 1

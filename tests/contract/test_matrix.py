@@ -13,7 +13,7 @@ from django_resilient_cache.layer.registry import registry
 from tests.contract import kinds as module
 from tests.contract.api import METHODS, WAYS, InALoopEach
 from tests.contract.bench import POSITIONS, Bench
-from tests.contract.calls import ABOVE_ONLY, CALLS, NOBODY
+from tests.contract.every_method import ABOVE_ONLY, CALLS, NOBODY
 from tests.contract.kinds import EVERY, KINDS, Kind
 from tests.contract.outages import all_outages
 from tests.contract.recorder import all_warnings
@@ -45,7 +45,7 @@ def matrix() -> Iterator[str]:
 @pytest.mark.parametrize("position", ["alone"], indirect=True)
 def test_auto_picks_the_limit_that_is_marked(bench: Bench) -> None:
     with bench.caches(layer={"RESILIENCE": {}}):
-        assert registry.layer("layer").strategy == bench.kind.limits[0]
+        assert registry.layer("layer").guard.strategy == bench.kind.limits[0]
 
 
 @pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.label, indirect=True)
@@ -53,7 +53,7 @@ def test_auto_picks_the_limit_that_is_marked(bench: Bench) -> None:
 def test_each_kind_is_under_the_limit_that_it_is_said_to_be_under(bench: Bench) -> None:
     with bench.caches() as cache:
         cache("chain").get("k")
-        strategy = registry.layer("layer").strategy
+        strategy = registry.layer("layer").guard.strategy
         assert strategy.partition(",")[0] == bench.kind.strategy
 
 
@@ -99,6 +99,7 @@ def test_every_method_is_called_during_an_outage() -> None:
     assert CALLS.keys() == NOBODY.keys() == ABOVE_ONLY.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name, indirect=True)
 def test_the_async_methods_need_no_particular_loop(bench: Bench, kind: Kind) -> None:
     """From sync code each call has an event loop of its own, and what was open is none's."""

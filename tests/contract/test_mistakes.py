@@ -18,7 +18,7 @@ from django_resilient_cache import (
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.testing import faults
 from tests.contract.api import Api
-from tests.contract.calls import CALLS, made
+from tests.contract.every_method import CALLS, made
 from tests.contract.scene import entries
 
 pytestmark = pytest.mark.usefixtures("still_agent")
@@ -45,7 +45,7 @@ def test_the_callers_own_mistakes_pass_on_uncounted(
             with pytest.raises(error):
                 call(chain)
             for alias in location:
-                assert registry.layer(alias).failures == 0
+                assert registry.layer(alias).guard.counters.failures == 0
                 assert registry.layer(alias).breaker.last_error is None
 
 
@@ -69,7 +69,7 @@ def test_a_layers_error_of_the_same_type_is_no_mistake(api: Api) -> None:
         with override_settings(CACHES=entries(["far"])):
             faults("far").fail(error(*arguments))
             assert api(caches["default"]).get("k") is None
-            assert registry.layer("far").failures == 1
+            assert registry.layer("far").guard.counters.failures == 1
 
 
 def test_an_interrupt_passes_through_uncounted_and_leaves_nothing_above(api: Api) -> None:
@@ -82,7 +82,7 @@ def test_an_interrupt_passes_through_uncounted_and_leaves_nothing_above(api: Api
             with pytest.raises(interrupt):
                 chain.set("k", 2)
             assert caches["near"].get("k") is None
-            assert layer.failures == 0
+            assert layer.guard.counters.failures == 0
             assert layer.breaker.state is State.CLOSED
 
 
@@ -99,7 +99,7 @@ def test_a_spent_deadline_still_reaches_the_direct_layers(api: Api) -> None:
             chain.delete("k")
             assert chain.get("k") is None
         layer = registry.layer("far")
-        assert layer.failures == 0
+        assert layer.guard.counters.failures == 0
         assert layer.breaker.last_error is None
 
 
@@ -110,7 +110,7 @@ def test_invalid_keys_of_a_layer_pass_on(api: Api) -> None:
         chain = api(caches["default"])
         for name in CALLS.keys() - {"clear"}:  # it has no key
             assert made(name, chain) is InvalidCacheKey
-        assert registry.layer("strict").failures == 0
+        assert registry.layer("strict").guard.counters.failures == 0
 
 
 class Strict(caches["default"].__class__):  # type: ignore[misc]  # a class found at run time

@@ -19,13 +19,21 @@ from django_resilient_cache import CacheUnavailable
 from django_resilient_cache.layer.registry import registry
 from tests.contract.api import Api
 from tests.contract.bench import POSITIONS, Bench
-from tests.contract.calls import ABOVE_ONLY, CALLS, HITS_ABOVE, NOBODY, REFUSALS_BELOW, hold, made
+from tests.contract.every_method import (
+    ABOVE_ONLY,
+    CALLS,
+    HITS_ABOVE,
+    NOBODY,
+    REFUSALS_BELOW,
+    hold,
+    made,
+)
 from tests.contract.kinds import Kind
 from tests.contract.outages import WITH_SERVERS, Outage, all_outages
 from tests.contract.recorder import attempt
 from tests.entries import DATABASE, PYLIBMC
 from tests.services import wait_until
-from tests.victims import Victims
+from tests.services.shared_servers import SharedServers
 
 pytestmark = pytest.mark.usefixtures("still_agent")
 
@@ -41,18 +49,20 @@ def plan() -> Iterator[Any]:
 
 @pytest.fixture
 def outage(request: pytest.FixtureRequest, kind: Kind) -> Outage:
-    victims: Victims | None = None
+    shared_servers: SharedServers | None = None
     if kind.place in WITH_SERVERS:
-        victims = request.getfixturevalue("victims")
-    return Outage(kind, request.param, victims)
+        shared_servers = request.getfixturevalue("shared_servers")
+    return Outage(kind, request.param, shared_servers)
 
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, outage: Outage, position: str) -> Bench:
     above, below = POSITIONS[position]
-    kind, victims = outage.kind, outage.victims
+    kind, shared_servers = outage.kind, outage.shared_servers
     entry = (
-        kind.entry(request) if victims is None else kind.entry_at(victims.place(str(kind.place)))
+        kind.entry(request)
+        if shared_servers is None
+        else kind.entry_at(shared_servers.place(str(kind.place)))
     )
     return Bench(kind, above, entry, below)
 
@@ -109,10 +119,10 @@ def make_all_calls(bench: Bench, chain: Any, wanted: dict[str, Any]) -> None:
     layer = registry.layer("layer")
     unasked = HITS_ABOVE if bench.above else REFUSALS_BELOW if bench.below else ()
     for name in CALLS:
-        before = layer.failures + layer.timeouts
+        before = layer.guard.counters.failures + layer.guard.counters.timeouts
         result = made(name, chain)
         assert as_expected(result, wanted[name]), (name, result, wanted[name])
-        noticed = layer.failures + layer.timeouts > before
+        noticed = layer.guard.counters.failures + layer.guard.counters.timeouts > before
         assert noticed or name in unasked, f"{name}: nobody noticed"
 
 
@@ -121,7 +131,7 @@ def repaired(chain: Any) -> bool:
     assert attempt(chain.get, "replaced") in (None, "new", CacheUnavailable)
     assert attempt(chain.get, "deleted") in (None, CacheUnavailable)
     registry.tend()
-    return registry.layer("layer").ledger.trusted
+    return registry.layer("layer").missed_changes.in_sync
 
 
 def answers(chain: Any) -> bool:

@@ -17,7 +17,7 @@ def main(directory: str, *arguments: str) -> int:
     environment = {
         **os.environ,
         "RESILIENT_CACHE_DJANGO_TESTS": str(place),
-        "DJANGO_SETTINGS_MODULE": "tests.django_suite.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.django_suite.suite_settings",
     }
     command = [sys.executable, "-m", "pytest", str(FOLDER), *arguments]
     return subprocess.run(command, env=environment, check=False).returncode

@@ -18,6 +18,8 @@ from tests.services import unavailable, wait_until
 if TYPE_CHECKING:
     from tests.example.conftest import Manage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _requirements() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.entries import FILE, MEMORY, chain, layer
-from tests.fleet.kit import Host, World
+from tests.fleet.simulated_fleet import Host, World
 
 
 @pytest.fixture(autouse=True)

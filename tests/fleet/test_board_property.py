@@ -30,8 +30,10 @@ from django_resilient_cache.fleet.board.order import STATE, Action, Order
 from django_resilient_cache.fleet.board.posted_order import Place
 from django_resilient_cache.fleet.console.control import Control
 from tests.entries import FILE, chain, layer
-from tests.fleet.kit import ALIASES, Host, SimWorker, World
+from tests.fleet.simulated_fleet import ALIASES, Host, SimWorker, World
 from tests.property_examples import BACKEND
+
+pytestmark = pytest.mark.slow
 
 #: The same ones each time, unless their number is given.
 EXAMPLES = int(os.environ.get("RESILIENT_CACHE_EXAMPLES", "100"))

@@ -12,7 +12,7 @@ from django_resilient_cache.breaker import State
 from django_resilient_cache.fleet.board.order import Action, Order
 from django_resilient_cache.fleet.board.posted_order import Posted, name_of, read_posted
 from django_resilient_cache.fleet.worker.order_follower import Follower
-from tests.fleet.kit import Host, SimWorker, World
+from tests.fleet.simulated_fleet import Host, SimWorker, World
 
 CLOSED, FORCED_OPEN = State.CLOSED, State.FORCED_OPEN
 PLACE = ("redis", "state")

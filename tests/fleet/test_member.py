@@ -11,7 +11,7 @@ from django_resilient_cache.breaker import State
 from django_resilient_cache.fleet.board.board import BoardUnavailable
 from django_resilient_cache.fleet.board.order import Action
 from django_resilient_cache.fleet.worker.heartbeat import LONGEST_AWAY
-from tests.fleet.kit import Host, SimWorker, World, finish
+from tests.fleet.simulated_fleet import Host, SimWorker, World, finish
 
 
 def live(host: Host) -> list[str]:

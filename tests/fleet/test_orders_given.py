@@ -7,7 +7,7 @@ import pytest
 from django_resilient_cache.breaker import State
 from django_resilient_cache.fleet.board.board import BoardUnavailable
 from django_resilient_cache.fleet.board.order import Action
-from tests.fleet.kit import Host, World, finish
+from tests.fleet.simulated_fleet import Host, World, finish
 
 CLOSED, OPEN, FORCED_OPEN, FORCED_CLOSED = (
     State.CLOSED,

@@ -12,7 +12,7 @@ from django_resilient_cache.fleet.board import records, report, roster
 from django_resilient_cache.fleet.board.host import Process, this_process
 from django_resilient_cache.fleet.board.order import Action, Order
 from django_resilient_cache.fleet.board.posted_order import Posted, read_posted
-from tests.fleet.kit import Host, finish, shown
+from tests.fleet.simulated_fleet import Host, finish, shown
 
 RUBBISH = [
     None,

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import django_resilient_cache
-from tests import services
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = Path(django_resilient_cache.__file__).parent
-TESTS = Path(services.__file__).parent
+TESTS = Path(__file__).parents[1]
 
 #: What operators see, and what it is made of.
 FOR_OPERATORS = ("fleet", "admin", "management", "templates", "static", "locale")
@@ -25,7 +26,7 @@ OF_THE_CACHE = (
     "test_registry.py",
     "test_telling.py",
     "test_layer.py",
-    "test_agent.py",
+    "test_background.py",
 )
 
 #: Not the starts and ends of processes, which take most of the time.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests import services
 from tests.entries import DATABASE, PYMEMCACHE, REDIS
-from tests.postgresql import postgresql_server
+from tests.services.postgresql import postgresql_server
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -8,9 +8,9 @@ from tests.services import HOST
 def gunicorn(workers: int, *options: str) -> list[str]:
     """The command of a gunicorn with so many workers."""
     return [
-        *("gunicorn", "tests.processes.wsgi", "--bind", f"{HOST}:PORT"),
+        *("gunicorn", "tests.processes.process_wsgi", "--bind", f"{HOST}:PORT"),
         *("--workers", str(workers), "--log-level", "warning", "--graceful-timeout", "2"),
-        *("--config", "python:tests.processes.gunicorn_conf"),
+        *("--config", "python:tests.processes.process_gunicorn"),
         *options,
     ]
 

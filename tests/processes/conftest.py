@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes.running import Site
+from tests.processes.site_processes import Site
 from tests.services import unavailable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 
 from celery import Celery
 
-from tests.processes.running import PATIENCE, Use
+from tests.processes.site_processes import PATIENCE, Use
 
 
 def celery_at(url: str) -> Celery:
@@ -32,7 +32,7 @@ if "SITE_CELERY" in os.environ:
 
     @app.task
     def use() -> str:
-        from tests.processes.views import used
+        from tests.processes.process_views import used
 
         said = used()
         time.sleep(0.2)  # the next task finds the other child free

@@ -11,13 +11,15 @@ import pytest
 
 from tests import services
 from tests.processes.boards import on_valkey
-from tests.processes.running import ATTEMPTS, PATIENCE, Site, live, resume, stop
+from tests.processes.site_processes import ATTEMPTS, PATIENCE, Site, live, resume, stop
 from tests.services import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.processes.running import Talker
+    from tests.processes.site_processes import Talker
+
+pytestmark = pytest.mark.slow
 
 #: Says what was measured: pytest --log-cli-level=INFO.
 logger = logging.getLogger(__name__)

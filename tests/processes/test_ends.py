@@ -11,7 +11,7 @@ import pytest
 from tests import services
 from tests.processes.boards import on_valkey
 from tests.processes.commands import celery, gunicorn, uvicorn
-from tests.processes.running import ATTEMPTS, PATIENCE, Site, Use, live
+from tests.processes.site_processes import ATTEMPTS, PATIENCE, Site, Use, live
 
 if TYPE_CHECKING:
     import subprocess
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     #: A process, and those of its processes that may be workers.
     Started = tuple[subprocess.Popen[str], set[int]]
+
+pytestmark = pytest.mark.slow
 
 #: Says what was measured: pytest --log-cli-level=INFO.
 logger = logging.getLogger(__name__)

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.processes.commands import gunicorn
-from tests.processes.running import ATTEMPTS, Server, Site, children_of, live, resume, stale, stop
+from tests.processes.site_processes import (
+    ATTEMPTS,
+    Server,
+    Site,
+    children_of,
+    live,
+    resume,
+    stale,
+    stop,
+)
 from tests.services import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
 
 #: Says what was measured: pytest --log-cli-level=INFO.
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes.running import boards_in
+from tests.processes.site_processes import boards_in
 
 if TYPE_CHECKING:
-    from tests.processes.running import Site
+    from tests.processes.site_processes import Site
 
 LOOKS = """
 import threading, time
@@ -53,6 +53,7 @@ def run(site: Site, *command: str) -> str:
 DATABASES = '{"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}'
 
 
+@pytest.mark.slow
 def test_without_a_use_there_is_no_thread_and_no_board(site):
     assert run(site, "-c", LOOKS).splitlines()[-1] == "['MainThread']"
     assert boards_in(site.directory) == []

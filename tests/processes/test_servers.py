@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.processes.commands import celery, gunicorn, uvicorn
-from tests.processes.running import PATIENCE, Server, Site, Use, children_of, live, state_in
+from tests.processes.site_processes import PATIENCE, Server, Site, Use, children_of, live, state_in
 from tests.services import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+pytestmark = pytest.mark.slow
 
 #: Seconds from the first use of a cache within which a worker is seen.
 AT_MOST = 2.0

@@ -16,6 +16,8 @@ from benchmarks.setup import LIMIT
 from tests import services
 from tests.traffic import attempts
 
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
+
 #: Milliseconds that each request does something else: 200 of them keep no machine busy.
 PAUSE = 3000
 SECONDS = 3.0

@@ -41,9 +41,6 @@ class Store(Protocol):
     def delete(self, key: str, budget: float) -> None:
         """Remove what is there, if anything is."""
 
-    def after_fork(self) -> None:
-        """Let go of what belongs to the parent."""
-
     def close(self) -> None:
         """Let go of connections and threads."""
 

@@ -17,7 +17,7 @@ from django.core.cache.backends.filebased import FileBasedCache
 from django.core.signals import setting_changed
 
 from django_resilient_cache import conf
-from django_resilient_cache.adapters import operations
+from django_resilient_cache.adapters.commands import Command, Delete, GetMany, Set
 from django_resilient_cache.conf import ControlConfig
 from django_resilient_cache.fleet.board.board import Board, Store
 from django_resilient_cache.timeouts.strategy import make_limit
@@ -53,19 +53,12 @@ def open_board(config: ControlConfig) -> Board:
     return Board(store, config.project)
 
 
-def _after_fork() -> None:
-    for store in _stores.values():
-        store.after_fork()
-
-
 def _settings_changed(*, setting: str, **kwargs: object) -> None:
     if setting == "CACHES":
         while _stores:
             _stores.popitem()[1].close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 setting_changed.connect(_settings_changed, dispatch_uid="django_resilient_cache.fleet.board.stores")
 
 
@@ -84,24 +77,21 @@ class AliasStore:
         self._limit = make_limit(config.layer)
 
     def get_many(self, keys: list[str], budget: float) -> dict[str, object]:
-        found: dict[str, object] = self._call(operations.get_many, (keys, None), budget)
+        found: dict[str, object] = self._call(GetMany(keys, None), budget)
         return found
 
     def set(self, key: str, value: str, seconds: float | None, budget: float) -> None:
-        self._call(operations.set, (key, value, seconds, None), budget)
+        self._call(Set(key, value, seconds, None), budget)
 
     def delete(self, key: str, budget: float) -> None:
-        self._call(operations.delete, (key, None), budget)
-
-    def after_fork(self) -> None:
-        self._limit.after_fork()
+        self._call(Delete(key, None), budget)
 
     def close(self) -> None:
         self._limit.close()
 
-    def _call(self, operation: Any, args: tuple[Any, ...], budget: float) -> Any:
+    def _call(self, command: Command, budget: float) -> Any:
         try:
-            return self._limit.call(operation, args, min(budget, CALL_SECONDS), trial=False).value
+            return self._limit.call(command, min(budget, CALL_SECONDS), trial=False).value
         except (TimedOut, BulkheadFull):
             raise TimeoutError(f"no answer within {budget:.2g} s") from None
 
@@ -122,16 +112,13 @@ class DirectoryStore:
         self._files: FileBasedCache | None = None
 
     def get_many(self, keys: list[str], budget: float) -> dict[str, object]:
-        return operations.get_many(self._own(), keys, None).value or {}
+        return GetMany(keys, None).run(self._own()).value or {}
 
     def set(self, key: str, value: str, seconds: float | None, budget: float) -> None:
         self._own().set(key, value, seconds)
 
     def delete(self, key: str, budget: float) -> None:
         self._own().delete(key)
-
-    def after_fork(self) -> None:
-        """Nothing here belongs to a process."""
 
     def close(self) -> None:
         """Nothing is kept open."""

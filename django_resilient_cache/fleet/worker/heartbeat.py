@@ -1,6 +1,6 @@
-"""This process as one of the workers: the agent's tick that polls the board, obeys and reports.
+"""This process as one of the workers: the background thread's tick that polls the board, obeys and reports.
 
-No cache call waits for anything in here.  The agent repairs too, so a board that does not answer
+No cache call waits for anything in here.  The background thread repairs too, so a board that does not answer
 costs it at most `ROUND_SECONDS`, and is then left alone for a while.
 """
 
@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.fleet.board import report, roster
 from django_resilient_cache.fleet.board.board import Board, BoardUnavailable
 from django_resilient_cache.fleet.board.host import Clock, Process
@@ -87,8 +88,10 @@ class Member:
         self._rng = rng
         self.follower = Follower(clock, site.act, site.end, rng)
         self._begin()
+        forks.reset_in_child(self._begin)
 
     def _begin(self) -> None:
+        """Be a new worker; a forked child holds what its parent held."""
         self.id = secrets.token_hex(8)
         self._process: Process | None = None
         self._muster = roster.Muster()
@@ -141,10 +144,6 @@ class Member:
                 roster.write_roster(board, listed)
         except BoardUnavailable:
             logger.debug("The board could not be told that this worker ends", exc_info=True)
-
-    def after_fork(self) -> None:
-        """Be another worker, which holds what its parent held."""
-        self._begin()
 
     def forget_board(self) -> None:
         """Ask again which board to use: the settings have changed."""

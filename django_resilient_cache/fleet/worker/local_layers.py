@@ -64,9 +64,9 @@ def _carry_out(order: Order, breaker: CircuitBreaker) -> None:
         case Action.FORCE_CLOSED:
             breaker.force_closed(why)
         case Action.FORGET:
-            ledger = registry.layer(order.alias).ledger
-            missed = len(ledger)
-            ledger.forget()
+            missed_changes = registry.layer(order.alias).missed_changes
+            missed = len(missed_changes)
+            missed_changes.forget()
             logger.warning("%s: %d missed keys forgotten, %s", order.alias, missed, why)
 
 

@@ -68,7 +68,7 @@ class ConnectAttempt:
         self._over.set()
         while self._tasks:
             with suppress(IndexError):
-                self._tasks.popleft().ring()
+                self._tasks.popleft().set()
 
     def _follow_up(self) -> None:
         then, self._then = self._then, None
@@ -98,9 +98,9 @@ class ConnectAttempt:
             raise self.error
 
     async def _awaited(self, left: float) -> bool:
-        bell = ThreadsafeEvent()
-        self._tasks.append(bell)
-        return self.done or await bell.wait(left)
+        event = ThreadsafeEvent()
+        self._tasks.append(event)
+        return self.done or await event.wait(left)
 
     def _given(self, joined: float) -> float:
         """Return for how many seconds since `joined` the other side was awaited."""

@@ -19,7 +19,7 @@ try:
 except ImportError:  # an extra; without it sync code waits on threads
     _greenlet = None
 
-from django_resilient_cache.concurrency.wakeup import end
+from django_resilient_cache.concurrency.wakeup import wake
 
 T = TypeVar("T")
 
@@ -87,10 +87,10 @@ async def _until(watch: str, leave: str, fd: int, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     try:
-        getattr(loop, watch)(fd, end, ready)
+        getattr(loop, watch)(fd, wake, ready)
     except (OSError, ValueError):  # closed meanwhile: the client finds out as it goes on
         return
-    timer = loop.call_later(seconds, end, ready)
+    timer = loop.call_later(seconds, wake, ready)
     try:
         await ready
     finally:

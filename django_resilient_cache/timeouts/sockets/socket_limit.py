@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.core.cache.backends.base import BaseCache
 
 from django_resilient_cache.adapters.instances import private_instance
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import note
 from django_resilient_cache.timeouts.bulkhead import Bulkhead
 from django_resilient_cache.timeouts.sockets.budget import (
@@ -25,7 +26,7 @@ from django_resilient_cache.timeouts.sockets.budget import (
 )
 from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits, in_loop
 from django_resilient_cache.timeouts.sockets.supported_clients import disconnect, guard, unsupported
-from django_resilient_cache.timeouts.time_limit import BulkheadFull, Operation, TimedOut, never
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, Call, TimedOut, never
 
 __all__ = ["SocketsLimit", "unsupported"]
 
@@ -52,6 +53,7 @@ class SocketsLimit:
         self._lock = threading.Lock()
         self._room = Bulkhead(max_concurrency)
         self.refused: Callable[[], bool] = never
+        forks.reset_in_child(self._reset_after_fork)
 
     def backend(self) -> BaseCache:
         """Return the instance of our own, made now if it has to be."""
@@ -67,24 +69,23 @@ class SocketsLimit:
 
     def call(
         self,
-        operation: Operation[T],
-        args: tuple[Any, ...],
+        call: Call[T],
         budget: float | None,
         *,
         trial: bool,
         waits: EventLoopWaits | None = None,
     ) -> T:
-        """Run ``operation(raw_backend, *args)`` for at most `budget` seconds; see `Limit`."""
+        """Make the call within `budget` seconds; see `TimeLimit`."""
         backend = self._backend or self.backend()
         if budget is not None:
             state = Budget(monotonic() + budget, waits)
         elif current_budget.get() is None:
-            return operation(backend, *args)
+            return call.run(backend)
         else:  # left behind by a call that was interrupted just before it could disarm
             state = None
         token = current_budget.set(state)
         try:
-            return operation(backend, *args)
+            return call.run(backend)
         except BudgetEnded as end:
             if state is not None and state.error is not None:
                 raise state.error from None  # the client was at it again when the time was up
@@ -104,9 +105,7 @@ class SocketsLimit:
         finally:
             del interruption  # it holds this frame
 
-    async def acall(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """As `call`, while the client's own code waits by the event loop.
 
         As many calls at a time as threads would make: each has a connection of its own, and tasks
@@ -123,7 +122,7 @@ class SocketsLimit:
                 left = ends - monotonic()
                 if not entered or left <= 0.0 or (self.refused() and not trial):
                     raise BulkheadFull
-            return await in_loop(partial(self.call, operation, args, left, trial=trial))
+            return await in_loop(partial(self.call, call, left, trial=trial))
         finally:
             if entered:
                 room.leave()
@@ -132,7 +131,7 @@ class SocketsLimit:
         """Let those go who wait for a place."""
         self._room.reject_waiting()
 
-    def after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
         self._lock = threading.Lock()
         self._backend = None

@@ -14,20 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
+from django_resilient_cache.concurrency import forks
 from django_resilient_cache.concurrency.interruption import note
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 from django_resilient_cache.timeouts.bulkhead import WaitQueue
 from django_resilient_cache.timeouts.threads.worker import ThreadCall, Worker
-from django_resilient_cache.timeouts.time_limit import (
-    BulkheadFull,
-    Operation,
-    T,
-    TimedOut,
-    abandon,
-    never,
-)
+from django_resilient_cache.timeouts.time_limit import BulkheadFull, Call, T, TimedOut, never
 
 #: About how often a call must be given the processor before it is done; see `_given`.
 _HANDOVERS = 4
@@ -45,14 +38,13 @@ class ThreadLimit:
         self._max = max_concurrency
         self._clock = clock
         self.refused: Callable[[], bool] = never
-        self.after_fork()
+        self._begin()
+        forks.reset_in_child(self._begin)
 
-    def call(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
-        """Run the operation on a thread; see `Limit.call`."""
+    def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """Make the call on a thread; see `TimeLimit.call`."""
         began = self._clock()
-        job = ThreadCall(operation, args)
+        job = ThreadCall(call)
         worker = self._worker(budget, began, wait=not trial)
         asked = began
         try:
@@ -61,41 +53,39 @@ class ThreadLimit:
             ended = job.done.acquire(timeout=_timeout(budget, began, self._clock))
         except BaseException as interruption:  # raised by a signal's handler, say
             note(interruption)
-            self._let_go(interruption, job, worker)
+            self._let_go(call, job, worker)
             raise
         if not ended:
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
             if job.claim.acquire(blocking=False):
-                self._hang(1)
-                raise TimedOut(self._given(job, asked, began + budget - asked), job)
+                self._abandon(call, job)
+                raise TimedOut(self._given(job, asked, began + budget - asked))
             job.done.acquire()  # the result came first after all: it is on its way
         result: T = job.outcome()
         return result
 
-    async def acall(
-        self, operation: Operation[T], args: tuple[Any, ...], budget: float | None, *, trial: bool
-    ) -> T:
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """As `call`, while the event loop goes on."""
         began = self._clock()
-        job = ThreadCall(operation, args)
-        bell = ThreadsafeEvent()
-        job.ring = bell.ring
+        job = ThreadCall(call)
+        event = ThreadsafeEvent()
+        job.notify = event.set
         worker = await self._aworker(budget, began, wait=not trial)
         asked = began
         try:
             asked = self._clock()
             worker.run(job)
             left = None if budget is None else began + budget - self._clock()
-            given_up = not await bell.wait(left) and job.claim.acquire(blocking=False)
+            given_up = not await event.wait(left) and job.claim.acquire(blocking=False)
             if not given_up:
-                await bell.wait(None)  # it came first after all: it is on its way
-        except BaseException as interruption:  # cancelled, say
-            self._let_go(interruption, job, worker)
+                await event.wait(None)  # it came first after all: it is on its way
+        except BaseException:  # cancelled, say
+            self._let_go(call, job, worker)
             raise
         if given_up:
-            self._hang(1)
+            self._abandon(call, job)
             assert budget is not None  # noqa: S101 - without a budget it waits for the end
-            raise TimedOut(self._given(job, asked, began + budget - asked), job)
+            raise TimedOut(self._given(job, asked, began + budget - asked))
         result: T = job.outcome()
         return result
 
@@ -121,8 +111,8 @@ class ThreadLimit:
             with self._freed:
                 self._freed.notify_all()
 
-    def after_fork(self) -> None:
-        """Begin anew: the threads stayed with the parent."""
+    def _begin(self) -> None:
+        """Begin without threads: after a fork they are the parent's."""
         self._idle: deque[Worker] = deque()
         self._freed = threading.Condition()
         self._started = 0
@@ -232,13 +222,16 @@ class ThreadLimit:
     def _free_places(self) -> int:
         return len(self._idle) + self._max - self._started
 
-    def _let_go(self, interruption: BaseException, job: ThreadCall, worker: Worker) -> None:
+    def _let_go(self, call: Call[T], job: ThreadCall, worker: Worker) -> None:
         """Leave the call to its thread: its caller is to end."""
         if not job.sent:
             self.free(worker)
         elif job.claim.acquire(blocking=False):
-            self._hang(1)
-            abandon(interruption, job, job.args)
+            self._abandon(call, job)
+
+    def _abandon(self, call: Call[T], job: ThreadCall) -> None:
+        call.abandoned = job
+        self._hang(1)
 
     def left(self, worker: Worker) -> None:
         """Know that a call has ended whose caller had given it up."""

@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ from django.core.cache import BaseCache
 from django.db import close_old_connections, connections
 
 from django_resilient_cache.adapters.instances import private_instance
-from django_resilient_cache.timeouts.time_limit import Operation
+from django_resilient_cache.timeouts.time_limit import AbandonedCall, Call
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -34,32 +33,18 @@ class Owner(Protocol):
         """Know that a call has ended whose caller had given it up."""
 
 
-class ThreadCall:
+class ThreadCall(AbandonedCall):
     """One call on its way through a thread."""
 
-    __slots__ = (
-        "args",
-        "callbacks",
-        "claim",
-        "done",
-        "ended",
-        "error",
-        "operation",
-        "result",
-        "ring",
-        "sent",
-        "started",
-    )
+    __slots__ = ("_call", "claim", "done", "error", "notify", "result", "sent", "started")
 
-    def __init__(self, operation: Operation[Any], args: tuple[Any, ...]) -> None:
-        self.operation = operation
-        self.args = args
+    def __init__(self, call: Call[Any]) -> None:
+        super().__init__()
+        self._call: Call[Any] | None = call
         self.sent = False
         self.started = False
-        self.ended = False
-        self.callbacks: deque[Callable[[], None]] = deque()
         #: Tells a task in an event loop that it is done.
-        self.ring: Callable[[], object] | None = None
+        self.notify: Callable[[], object] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
         #: Taken by whoever comes first: the thread with the result, or the caller giving up.
@@ -67,9 +52,15 @@ class ThreadCall:
         self.done = threading.Lock()
         self.done.acquire()
 
+    def take(self) -> Call[Any]:
+        """Return what to run, and forget it: a call that is given up knows this one."""
+        call, self._call = self._call, None
+        assert call is not None  # noqa: S101 - it is run once
+        return call
+
     def outcome(self) -> Any:
-        """Return what the operation returned, or raise what it raised; once."""
-        error, self.error = self.error, None  # the error holds frames that hold the job
+        """Return what the call returned, or raise what it raised; once."""
+        error, self.error = self.error, None  # the error holds frames that hold this call
         if error is not None:
             try:
                 raise error
@@ -77,40 +68,28 @@ class ThreadCall:
                 del error  # and this frame
         return self.result
 
-    def when_ended(self, callback: Callable[[], None]) -> None:
-        """Call back once the abandoned call has ended."""
-        self.callbacks.append(callback)
-        if self.ended:
-            self.call_back()
-
-    def call_back(self) -> None:
-        """Tell whoever waits for the end; each is told once, whichever side comes first."""
-        while self.callbacks:
-            with contextlib.suppress(IndexError):
-                self.callbacks.popleft()()
-
 
 class Worker:
     """One daemon thread with a backend instance of its own."""
 
-    def __init__(self, employer: Owner, era: object) -> None:
-        self._employer = employer
+    def __init__(self, owner: Owner, era: object) -> None:
+        self._owner = owner
         #: What is the limit's until it is closed: a thread from before does not come back to it.
         self.era = era
         self._backend: BaseCache | None = None
         self._job: ThreadCall | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
-        name = f"resilient-cache-{employer.alias}"
+        name = f"resilient-cache-{owner.alias}"
         # An empty context: the caller's would hand this thread the caller's own cache instance.
         target = contextvars.Context().run
         threading.Thread(target=target, args=(self._loop,), name=name, daemon=True).start()
 
-    def run(self, job: ThreadCall | None) -> None:
-        """Wake the thread for `job`; None ends it."""
-        self._job = job
-        if job is not None:
-            job.sent = True
+    def run(self, call: ThreadCall | None) -> None:
+        """Wake the thread for `call`; None ends it."""
+        self._job = call
+        if call is not None:
+            call.sent = True
         self._wake.release()
 
     def _loop(self) -> None:
@@ -118,31 +97,31 @@ class Worker:
             if not self._wake.acquire(timeout=IDLE_SECONDS):
                 connections.close_all()  # this thread's only
                 self._wake.acquire()
-            job, self._job = self._job, None
-            if job is None:
+            call, self._job = self._job, None
+            if call is None:
                 self._discard()
                 return
-            self._work(job)
-            del job  # what a caller passed must not live until the next call
+            self._work(call)
+            del call  # what a caller passed must not live until the next call
 
-    def _work(self, job: ThreadCall) -> None:
-        job.started = True
+    def _work(self, call: ThreadCall) -> None:
+        call.started = True
         try:
             if self._backend is None:
-                self._backend = private_instance(self._employer.alias)
-            job.result = job.operation(self._backend, *job.args)
+                self._backend = private_instance(self._owner.alias)
+            call.result = call.take().run(self._backend)
         except BaseException as error:  # noqa: BLE001 - it is the caller's: raised again there
-            job.error = error
+            call.error = error
             _close_broken_connections()
-        if not job.claim.acquire(blocking=False):
+        if not call.claim.acquire(blocking=False):
             self._discard()  # the caller has left; the connection may hold half an answer
-            self._employer.left(self)
-            job.ended = True
-            job.call_back()
-        self._employer.free(self)
-        job.done.release()
-        if job.ring is not None:
-            job.ring()
+            call.result = call.error = None
+            self._owner.left(self)
+            call.end()
+        self._owner.free(self)
+        call.done.release()
+        if call.notify is not None:
+            call.notify()
 
     def _discard(self) -> None:
         backend, self._backend = self._backend, None
@@ -150,7 +129,7 @@ class Worker:
             if backend is not None:
                 backend.close()
         except Exception:  # noqa: BLE001 - it is being thrown away
-            logger.debug("Closing an abandoned instance of %s failed", self._employer.alias)
+            logger.debug("Closing an abandoned instance of %s failed", self._owner.alias)
         connections.close_all()
 
 
