@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from django_resilient_cache.admin import translated
 from django_resilient_cache.admin.layer_rows import anchor, is_trouble, suspect_left, trial_text
 from django_resilient_cache.admin.translated import Moment, Shape
+from django_resilient_cache.fleet.board.layer_view import Change, LayerView
 from django_resilient_cache.fleet.board.order import Order
-from django_resilient_cache.fleet.console.view import Change, LayerView, Worker
+from django_resilient_cache.fleet.console.view import Worker
 
 #: Up to so many workers, the page has everything that each of them says; of more, it has that of
 #: those alone that a reader has opened: else a page of 200 were megabytes, every few seconds.

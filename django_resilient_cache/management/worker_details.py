@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from django_resilient_cache.fleet.console.view import Change, Fleet, LayerView, Worker
+from django_resilient_cache.fleet.board.layer_view import Change, LayerView
+from django_resilient_cache.fleet.console.view import Fleet, Worker
 from django_resilient_cache.fleet.console.wording import (
     ahead,
     clock,

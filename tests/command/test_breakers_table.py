@@ -10,8 +10,9 @@ import pytest
 from django.core.management.color import color_style
 from django.test import override_settings
 
+from django_resilient_cache.fleet.board.layer_view import Change
 from django_resilient_cache.fleet.console.summary import summarize
-from django_resilient_cache.fleet.console.view import Change, Standing
+from django_resilient_cache.fleet.console.view import Standing
 from django_resilient_cache.management.commands import breakers
 from django_resilient_cache.management.table import table
 from django_resilient_cache.management.terminal import Page, page_of

@@ -8,7 +8,7 @@ from there on a clock of its own.  On the writer's own host the moment of writin
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -20,6 +20,9 @@ from django_resilient_cache.fleet.board.order import Order
 #: Seconds for which an order that does not stand, or stands no more, is kept on the board, so that
 #: a worker that was frozen meanwhile learns of it.
 LIFE = 86_400.0
+
+#: What is left of an order is known if it is known to so many seconds.
+KNOWN = 10.0
 
 #: An alias and one of its two places for orders.
 Place = tuple[str, str]
@@ -88,3 +91,32 @@ def _parse(record: Any) -> Posted:
         boot=records.text(record["boot"]),
         at=records.number(record["at"]),
     )
+
+
+@dataclass(slots=True)
+class Held:
+    """The order that this worker applied last in one place."""
+
+    order: Order
+    ends: float
+    """The latest it can end, on the clock of this boot."""
+    slack: float
+    """The seconds by which it may really end earlier."""
+    over: bool
+    """Whether it holds no more."""
+    guessed: bool = field(default=False, kw_only=True)
+    """Whether that is only concluded from its absence."""
+    written: tuple[str, float]
+    """Which writing of its record was seen last."""
+    absences: int = 0
+    """Polls in a row that did not find it."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether it keeps the breaker in a forced state."""
+        return self.order.action.stands and not self.over
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known well enough when it ends to tell others."""
+        return self.slack <= KNOWN

@@ -11,10 +11,11 @@ from django_resilient_cache.fleet.board import report as reports
 from django_resilient_cache.fleet.board import roster
 from django_resilient_cache.fleet.board.board import Board
 from django_resilient_cache.fleet.board.host import Clock, Process
+from django_resilient_cache.fleet.board.layer_view import LayerView
 from django_resilient_cache.fleet.board.order import LEDGER, SLOTS, STATE, Order
 from django_resilient_cache.fleet.board.posted_order import Place, Posted, name_of, read_posted
 from django_resilient_cache.fleet.board.report import CURRENT, HeldView, Report
-from django_resilient_cache.fleet.console.view import LayerView, Standing, Worker
+from django_resilient_cache.fleet.console.view import Standing, Worker
 
 #: Seconds by which a report may be late before its worker is called silent.
 LATE = 1.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from math import inf
 
 from django_resilient_cache.fleet.board.board import Board
@@ -17,6 +16,7 @@ from django_resilient_cache.fleet.board.host import Clock
 from django_resilient_cache.fleet.board.order import SLOTS, Order
 from django_resilient_cache.fleet.board.posted_order import (
     LIFE,
+    Held,
     Place,
     Posted,
     name_of,
@@ -34,38 +34,6 @@ GRAIN = 2.0
 #: who does know has written it back.
 ABSENCES = 2
 LONG_ABSENCES = 6
-
-#: What is left of an order is known if it is known to so many seconds.
-KNOWN = 10.0
-
-
-@dataclass(slots=True)
-class Held:
-    """The order that this worker applied last in one place."""
-
-    order: Order
-    ends: float
-    """The latest it can end, on the clock of this boot."""
-    slack: float
-    """The seconds by which it may really end earlier."""
-    over: bool
-    """Whether it holds no more."""
-    guessed: bool = field(default=False, kw_only=True)
-    """Whether that is only concluded from its absence."""
-    written: tuple[str, float]
-    """Which writing of its record was seen last."""
-    absences: int = 0
-    """Polls in a row that did not find it."""
-
-    @property
-    def stands(self) -> bool:
-        """Whether it keeps the breaker in a forced state."""
-        return self.order.action.stands and not self.over
-
-    @property
-    def known(self) -> bool:
-        """Whether it is known well enough when it ends to tell others."""
-        return self.slack <= KNOWN
 
 
 class Follower:
