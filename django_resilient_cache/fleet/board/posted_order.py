@@ -43,16 +43,18 @@ class Posted:
     left: float
     """For how many seconds it held when this was written, at most; infinity: until revoked; 0: no
     more."""
-    slack: float
+    uncertainty: float
     """By how many seconds that may be too much, as far as the writer knew; infinity: any number."""
     boot: str
     at: float
     """When this was written, on the clock of the writer's boot."""
 
     @classmethod
-    def now(cls, order: Order, left: float, clock: Clock, slack: float = 0.0) -> Posted:
+    def now(cls, order: Order, left: float, clock: Clock, uncertainty: float = 0.0) -> Posted:
         """Return what to write for an order that holds for so many seconds from now."""
-        return cls(order=order, left=left, slack=slack, boot=clock.boot, at=clock.elapsed())
+        return cls(
+            order=order, left=left, uncertainty=uncertainty, boot=clock.boot, at=clock.elapsed()
+        )
 
     def remaining(self, clock: Clock) -> float:
         """Return for how many seconds it holds yet, at most."""
@@ -65,7 +67,7 @@ class Posted:
         record = {
             "order": self.order.to_record(),
             "left": records.finite(self.left),
-            "slack": records.finite(self.slack),
+            "uncertainty": records.finite(self.uncertainty),
             "boot": self.boot,
             "at": self.at,
         }
@@ -87,7 +89,7 @@ def _parse(record: Any) -> Posted:
     return Posted(
         order=Order.parse(record["order"]),
         left=records.seconds(record["left"]),
-        slack=records.seconds(record["slack"]),
+        uncertainty=records.seconds(record["uncertainty"]),
         boot=records.text(record["boot"]),
         at=records.number(record["at"]),
     )
@@ -100,7 +102,7 @@ class Held:
     order: Order
     ends: float
     """The latest it can end, on the clock of this boot."""
-    slack: float
+    uncertainty: float
     """The seconds by which it may really end earlier."""
     over: bool
     """Whether it holds no more."""
@@ -119,4 +121,4 @@ class Held:
     @property
     def known(self) -> bool:
         """Whether it is known well enough when it ends to tell others."""
-        return self.slack <= KNOWN
+        return self.uncertainty <= KNOWN
