@@ -308,10 +308,11 @@ def test_a_pool_whose_connections_are_all_in_use_blames_nobody(memcached):
         limit_for(proxy.location, use_pooling=True, max_pool_size=1) as limit,
     ):
         call(limit, put, "key", "value", budget=2.0)
+        (client,) = limit.backend()._cache.clients.values()
         proxy.answers = "hold"
         holder = threading.Thread(target=timed, args=(call, limit), kwargs={"budget": 5.0})
         holder.start()
-        time.sleep(0.05)
+        assert services.wait_until(lambda: not client.client_pool.free)
 
         outcomes = [timed(call, limit) for _ in range(3)]
         proxy.answers = "pass"

@@ -208,6 +208,7 @@ def test_a_connection_that_is_cut_is_no_miss(memcached):
         for _ in range(5):
             raw.set("key", "value")
             proxy.cut()
+            assert services.wait_until(lambda: not proxy._writers)
             time.sleep(0.05)
             assert isinstance(outcome(OPERATIONS["get"], raw), Exception)
             assert raw.get("key") == "value"
@@ -222,6 +223,7 @@ def test_for_pylibmc_a_connection_that_is_cut_is_one_miss(memcached):
         raw = private_instance("default")
         raw.set("key", "value")
         proxy.cut()
+        assert services.wait_until(lambda: not proxy._writers)
         time.sleep(0.05)
         assert outcome(OPERATIONS["get"], raw) == "default"
         assert services.wait_until(lambda: outcome(OPERATIONS["get"], raw) == "value", 5)
