@@ -14,17 +14,13 @@ from django_resilient_cache.timeouts.from_event_loop import (
     OrmThread,
     SocketsOnThreads,
 )
-from django_resilient_cache.timeouts.sockets import greenlets
-from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.sockets import greenlets, supported_clients
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.time_limit import TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
 
-#: The families whose clients the sockets limit may know, and those that could use such a client.
-SOCKETS = frozenset(
-    {"redis", "django_redis", "django_valkey", "pymemcache", "pylibmc", "memcached"}
-)
 MEMCACHED = frozenset({"pymemcache", "pylibmc", "memcached"})
 
 
@@ -49,9 +45,9 @@ def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
         return "direct", None
     if config.timeout_strategy in ("direct", "thread"):
         return config.timeout_strategy, None
-    if config.family not in SOCKETS:
+    if config.family not in supported_clients.FAMILIES:
         return "thread", None
-    reason = unsupported(config.alias)
+    reason = supported_clients.unsupported(config.alias)
     return ("thread", reason) if reason else ("sockets", None)
 
 

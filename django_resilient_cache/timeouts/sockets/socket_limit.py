@@ -25,10 +25,8 @@ from django_resilient_cache.timeouts.sockets.budget import (
     current_budget,
 )
 from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits, run_in_greenlet
-from django_resilient_cache.timeouts.sockets.supported_clients import disconnect, guard, unsupported
+from django_resilient_cache.timeouts.sockets.guarding import disconnect, guard
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, Call, TimedOut, never
-
-__all__ = ["SocketsLimit", "unsupported"]
 
 T = TypeVar("T")
 
@@ -41,7 +39,8 @@ class SocketsLimit:
 
     The instance is made at first use, shared by all threads of the process, and has
     connection pools of its own: neither options nor connections are mixed with those of
-    ``caches[alias]``.  It is for aliases that `unsupported` has nothing against.
+    ``caches[alias]``.  It is for aliases that `supported_clients.unsupported` has nothing
+    against.
     """
 
     strategy = "sockets"
