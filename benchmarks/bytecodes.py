@@ -1,8 +1,8 @@
 """How many bytecodes a healthy call runs: counts are steady where times are not.
 
-Counted are those of the package and of what it calls in the standard library.  They depend on its
-code and on the Python that compiled it, and on nothing else: not on the machine, nor on its load,
-nor on the versions of Django and of the clients.
+Counted are those of the package, of the methods that data classes generate for it, and of what it
+calls in the standard library.  They depend on its code and on the Python that compiled it, and on
+nothing else: not on the machine, nor on its load, nor on the versions of Django and of the clients.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ Function: TypeAlias = tuple[str, str]
 #: Calls of which the one with the fewest counts: what the surroundings add is not the path's.
 TRIES = 20
 
+#: The file of what a data class generates, wherever the class stands.
+_GENERATED = "<string>"
+
 
 class _Counter:
     """Counts the instructions of this thread while its block lasts."""
@@ -49,7 +52,7 @@ class _Counter:
             return True
         called_from = frame.f_back.f_code.co_filename if frame.f_back else ""
         library = file.startswith(self._library) and "site-packages" not in file
-        return library and called_from.startswith(self._package)
+        return (library or file == _GENERATED) and called_from.startswith(self._package)
 
 
 class _Tracer(_Counter):

@@ -14,6 +14,7 @@ from django_resilient_cache.adapters.commands import Add, Backfill, Delete, Get,
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
+from django_resilient_cache.conf.backends import OTHER
 from django_resilient_cache.layer.registry import make_layer
 from django_resilient_cache.layer.telemetry import QUIET_SECONDS
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, never
@@ -64,14 +65,13 @@ class Bench:
         config = LayerConfig(
             alias="redis",
             backend="somewhere",
-            family="other",
+            family=OTHER,
             operation_timeout=seconds,
             timeout_strategy="auto",
             max_concurrency=16,
             breaker=BreakerConfig(**settings),
             own_timeout=False,
             timeout=None,
-            per_process=False,
         )
         self.layer = make_layer(config, self.limit, clock=self.clock)
 

@@ -90,7 +90,7 @@ def _layer_of(alias: str) -> Layer:
     config = conf.layer_config(alias)
     limit = make_limit(config)
     awaited = make_awaited(config, limit)
-    transactions = Transactions(alias) if config.family == "database" else None
+    transactions = Transactions(alias) if config.family.database else None
     return make_layer(config, limit, awaited=awaited, transactions=transactions)
 
 

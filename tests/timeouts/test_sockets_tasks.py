@@ -410,6 +410,7 @@ def test_a_timeout_around_a_call_holds(client, server):
         assert min(run(main(limit)) for _ in range(3)) < 0.03 + GRACE
 
 
+@pytest.mark.slow
 @every_client
 def test_no_task_ever_gets_the_answer_of_another(client):
     keys = [f"key{number}" for number in range(30)]

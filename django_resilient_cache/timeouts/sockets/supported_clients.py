@@ -109,8 +109,6 @@ _OUT_OF_REACH = {
     "pylibmc": "pylibmc is written in C, and its sockets are out of reach",
     "memcached": "the sockets strategy does not know its client",
 }
-#: The families that are limited on their sockets unless there is a reason against it.
-FAMILIES = frozenset({"redis", "django_redis", "django_valkey", "pymemcache", *_OUT_OF_REACH})
 
 #: How clients and factories come to a connection.
 _CONNECTING = (
