@@ -20,8 +20,12 @@ from django_resilient_cache.layer.telemetry import Telemetry
 from django_resilient_cache.timeouts.blame import Blame, blame
 from django_resilient_cache.timeouts.deadline import remaining
 from django_resilient_cache.timeouts.direct import DirectLimit
-from django_resilient_cache.timeouts.from_event_loop import AwaitedLimit
-from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, TimeLimit
+from django_resilient_cache.timeouts.time_limit import (
+    AwaitedLimit,
+    BulkheadFull,
+    TimedOut,
+    TimeLimit,
+)
 
 #: Looking up a member costs as much as the rest of a comparison.
 _HIT, _MISS, _DONE = Kind.HIT, Kind.MISS, Kind.DONE

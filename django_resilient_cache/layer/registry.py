@@ -19,9 +19,8 @@ from django_resilient_cache.concurrency.background import INTERVAL, background
 from django_resilient_cache.layer.guard import Guard
 from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.telemetry import Telemetry
-from django_resilient_cache.timeouts.from_event_loop import AwaitedLimit
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
-from django_resilient_cache.timeouts.time_limit import TimeLimit
+from django_resilient_cache.timeouts.time_limit import AwaitedLimit, TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
 

@@ -10,14 +10,13 @@ from django_resilient_cache import conf
 from django_resilient_cache.adapters.memcached import strange_client as _strange_client
 from django_resilient_cache.timeouts.direct import DirectLimit, OwnDirectLimit
 from django_resilient_cache.timeouts.from_event_loop import (
-    AwaitedLimit,
     OrmThread,
     SocketsOnThreads,
 )
 from django_resilient_cache.timeouts.sockets import greenlets, supported_clients
 from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import TimeLimit
+from django_resilient_cache.timeouts.time_limit import AwaitedLimit, TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
 

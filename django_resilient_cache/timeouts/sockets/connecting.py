@@ -34,21 +34,21 @@ class ConnectAttempt:
         self._over = threading.Event()
         #: Tasks that wait for the end.
         self._tasks: deque[ThreadsafeEvent] = deque()
-        self._then: Callable[[], None] | None = None
+        self._cleanup: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.budget = Budget(0.0)
         self.budget.connecting = True
 
     @property
-    def done(self) -> bool:
+    def is_over(self) -> bool:
         return self._over.is_set()
 
-    def at_work(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the code that asks is this attempt itself."""
         return current_budget.get() is self.budget
 
     def run(self) -> None:
-        if self._then is not None:  # given up while it waited for a helper
+        if self._cleanup is not None:  # given up while it waited for a helper
             self._end()
             return
         self.budget.ends = monotonic() + self._seconds
@@ -59,9 +59,9 @@ class ConnectAttempt:
             self.error = error
         finally:
             current_budget.reset(token)
-            self._follow_up()  # first, so that nobody goes on with what is about to be closed
+            self._clean_up()  # first, so that nobody goes on with what is about to be closed
             self._end()
-            self._follow_up()
+            self._clean_up()
 
     def _end(self) -> None:
         self._over.set()
@@ -69,16 +69,16 @@ class ConnectAttempt:
             with suppress(IndexError):
                 self._tasks.popleft().set()
 
-    def _follow_up(self) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            then()
+    def _clean_up(self) -> None:
+        cleanup, self._cleanup = self._cleanup, None
+        if cleanup is not None:
+            cleanup()
 
-    def abandon(self, then: Callable[[], None]) -> None:
-        """Nobody wants the connection any more: do `then` as soon as the attempt is over."""
-        self._then = then
-        if self.done:
-            self._follow_up()
+    def abandon(self, cleanup: Callable[[], None]) -> None:
+        """Nobody wants the connection any more: run `cleanup` as soon as the attempt is over."""
+        self._cleanup = cleanup
+        if self.is_over:
+            self._clean_up()
 
     def wait(self, budget: Budget) -> None:
         """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
@@ -98,7 +98,7 @@ class ConnectAttempt:
     async def _awaited(self, left: float) -> bool:
         event = ThreadsafeEvent()
         self._tasks.append(event)
-        return self.done or await event.wait(left)
+        return self.is_over or await event.wait(left)
 
     def _server_seconds(self, joined: float) -> float:
         sock = self.budget.socket
@@ -109,45 +109,45 @@ class ConnectAttempt:
 class ConnectsOnHelper:
     """Mixed in before a client's connection class: who sets a connection up may be left waiting.
 
-    Subclasses give `_helpers`, and look after an attempt under way before they use or close the
+    Subclasses give `_connectors`, and look after an attempt under way before they use or close the
     connection.
     """
 
-    _helpers: Connectors
+    _connectors: Connectors
     #: What sets this connection up at the moment, or has lately.
     _attempt: ConnectAttempt | None = None
 
-    def _set_up(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
+    def _connect_on_helper(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
         """Run `connect` on a helper and wait as long as may be; without a budget, `in_place`."""
         budget = current_budget.get()
         if budget is None or budget.connecting:
             in_place()
             return
         attempt = self._attempt
-        if attempt is None or attempt.done:
+        if attempt is None or attempt.is_over:
             seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
             self._attempt = attempt = ConnectAttempt(connect, seconds)
-            self._helpers.begin(attempt)
+            self._connectors.run(attempt)
         attempt.wait(budget)
         self._attempt = None
 
     @property
-    def is_being_set_up(self) -> bool:
+    def is_connecting(self) -> bool:
         """Whether an attempt is under way, its caller there or not."""
         attempt = self._attempt
-        return attempt is not None and not attempt.done
+        return attempt is not None and not attempt.is_over
 
-    def _abandon_attempt(self, then: Callable[[], None]) -> bool:
-        """Leave the connection to the helper that is at work on it, if one is: `then` comes after."""
+    def _abandon_attempt(self, cleanup: Callable[[], None]) -> bool:
+        """Leave the connection to the helper that is at work on it, if one is: `cleanup` follows."""
         attempt = self._attempt
-        if attempt is None or attempt.done or attempt.at_work():
+        if attempt is None or attempt.is_over or attempt.is_current():
             return False
-        attempt.abandon(then)
+        attempt.abandon(cleanup)
         return True
 
 
 @contextmanager
-def in_time(connection: Any, *names: str) -> Iterator[None]:
+def within_budget(connection: Any, *names: str) -> Iterator[None]:
     """Hold the client's own way of connecting to the current budget, for the time of connecting.
 
     It makes sockets of its own there, out of our reach, but gives them the time-outs that are its
@@ -178,7 +178,7 @@ class Connectors:
         self._at_work = 0
         self._queue: deque[ConnectAttempt] = deque()
 
-    def begin(self, attempt: ConnectAttempt) -> None:
+    def run(self, attempt: ConnectAttempt) -> None:
         """Have `attempt` run soon."""
         with self._lock:
             if self._at_work >= self._most:

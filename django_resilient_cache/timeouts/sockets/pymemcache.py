@@ -19,7 +19,11 @@ from django_resilient_cache.timeouts.sockets.budget import (
     current_budget,
     uninterrupted,
 )
-from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
+from django_resilient_cache.timeouts.sockets.connecting import (
+    Connectors,
+    ConnectsOnHelper,
+    within_budget,
+)
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
@@ -49,7 +53,7 @@ class GuardedClient(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base 
             self._connect_if_need_be()
 
     def _connect_if_need_be(self) -> None:
-        if self._attempt is not None and not self._attempt.done:
+        if self.is_connecting:
             self._connect()  # the attempt goes on, and so does the wait for it
         sock = self.sock
         if sock is None or sock.dirty or sock.dead or not sock.idle() or self._is_old():
@@ -61,10 +65,10 @@ class GuardedClient(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base 
         return 0 < self._longest_idle < monotonic() - self.used
 
     def _connect(self) -> None:
-        self._set_up(self._open, in_place=self._open)
+        self._connect_on_helper(self._open, in_place=self._open)
 
     def _open(self) -> None:
-        with in_time(self, "connect_timeout"):
+        with within_budget(self, "connect_timeout"):
             super()._connect()
         self.sock = GuardedSocket(self.sock, self.timeout)
 
@@ -202,7 +206,7 @@ class GuardedHashClient(_Client):  # type: ignore[misc]  # a base that is Any
         """Remember nothing: the breaker decides when a server is asked."""
 
 
-def guard_pymemcache(backend: Any, helpers: Connectors) -> None:
+def guard_pymemcache(backend: Any, connectors: Connectors) -> None:
     """Give the fresh instance `backend` a client that threads can share and that keeps to the budget.
 
     Of the options of its own pool the size is kept: where all connections are in use, a call waits
@@ -212,7 +216,7 @@ def guard_pymemcache(backend: Any, helpers: Connectors) -> None:
 
     options, base = backend._options, backend._class
     pooled = options if options.get("use_pooling") is True else {}
-    single = {"_helpers": helpers, "_longest_idle": pooled.get("pool_idle_timeout") or 0}
+    single = {"_connectors": connectors, "_longest_idle": pooled.get("pool_idle_timeout") or 0}
     server = {
         "_client_class": type("Client", (GuardedClient, base.client_class), single),
         "_most": pooled.get("max_pool_size") or None,

@@ -22,7 +22,11 @@ from django_resilient_cache.timeouts.sockets.budget import (
     current_budget,
     uninterrupted,
 )
-from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
+from django_resilient_cache.timeouts.sockets.connecting import (
+    Connectors,
+    ConnectsOnHelper,
+    within_budget,
+)
 from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
 from django_resilient_cache.timeouts.time_limit import BulkheadFull
@@ -60,7 +64,7 @@ class BudgetedBackoff:
 class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's connection class: its sockets keep to the budget."""
 
-    #: The client's exceptions; set by `guarded_connection_class`, as are the helpers.
+    #: The client's exceptions; set by `guarded_connection_class`, as are `_connectors`.
     _errors: Any
     _response_error: type[Exception]
     _sock: GuardedSocket | None
@@ -77,7 +81,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
     def connect(self, *args: Any, **kwargs: Any) -> None:
         """Make sure that the connection can be used: called whenever one leaves its pool."""
         attempt = self._attempt
-        if attempt is not None and attempt.done:
+        if attempt is not None and attempt.is_over:
             self._attempt = attempt = None
         if attempt is None:
             sock = self._sock
@@ -92,7 +96,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
         self._greeted(partial(super().connect_check_health, *args, **kwargs))
 
     def _greeted(self, connect: Callable[[], None]) -> None:
-        self._set_up(partial(self._greet, connect), in_place=connect)
+        self._connect_on_helper(partial(self._greet, connect), in_place=connect)
 
     def _greet(self, connect: Callable[[], None]) -> None:
         """Connect, on a helper; what a pipeline expects is none of the greeting's."""
@@ -107,7 +111,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
 
     def _connect(self) -> GuardedSocket:
         own = self.socket_timeout
-        with in_time(self, "socket_timeout", "socket_connect_timeout"):
+        with within_budget(self, "socket_timeout", "socket_connect_timeout"):
             sock = super()._connect()
         return GuardedSocket(sock, own)
 
@@ -163,14 +167,14 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
 class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's pool class: its connections are guarded."""
 
-    #: Set by `guarded_pool_class`: the client's exceptions, and the helpers.
+    #: Set by `guarded_pool_class`: the client's exceptions.
     _errors: Any
-    _helpers: Connectors
+    _connectors: Connectors
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own: Any = self.connection_class
-        self.connection_class: Any = guarded_connection_class(own, self._helpers)
+        self.connection_class: Any = guarded_connection_class(own, self._connectors)
 
     def make_connection(self) -> Any:
         """Make one more connection; that there are too many is not the server's fault."""
@@ -195,7 +199,7 @@ class GuardedSentinelPool(_Client):  # type: ignore[misc]  # a base that is Any
         The client's own takes back what is connected to the master that it knows.  What is not
         connected yet would be given up with its caller, each time anew.
         """
-        if connection.is_being_set_up:
+        if connection.is_connecting:
             return bool(connection.pid == self.pid)
         return bool(super().owns_connection(connection))
 
@@ -261,17 +265,17 @@ class GuardedBlockingPool(GuardedPool):
         self._tasks.call_next()
 
 
-def guarded_connection_class(base: type, helpers: Connectors) -> type:
+def guarded_connection_class(base: type, connectors: Connectors) -> type:
     """Return a subclass of the client's connection class `base` that keeps to the budget."""
     errors = import_module(f"{client_package(base)}.exceptions")
-    own = {"_errors": errors, "_response_error": errors.ResponseError, "_helpers": helpers}
+    own = {"_errors": errors, "_response_error": errors.ResponseError, "_connectors": connectors}
     return type(base.__name__, (GuardedConnection, base), own)
 
 
-def guarded_pool_class(base: type, helpers: Connectors) -> type:
+def guarded_pool_class(base: type, connectors: Connectors) -> type:
     """Return a subclass of the client's pool class `base` whose connections are guarded."""
     package = client_package(base)
-    own = {"_errors": import_module(f"{package}.exceptions"), "_helpers": helpers}
+    own = {"_errors": import_module(f"{package}.exceptions"), "_connectors": connectors}
     bases: tuple[type, ...] = (GuardedPool, base)
     if issubclass(base, import_module(f"{package}.connection").BlockingConnectionPool):
         bases = (GuardedBlockingPool, *bases)
