@@ -114,7 +114,7 @@ class SimulatedLimit:
     """Makes calls in place, unless something is to happen to them."""
 
     strategy = "simulated"
-    refused: Callable[[], bool] = staticmethod(never)
+    is_rejecting: Callable[[], bool] = staticmethod(never)
 
     def __init__(self, sim: SimulatedChain, alias: str) -> None:
         self._sim = sim

@@ -36,7 +36,7 @@ class FakeLimit:
         self.budgets: list[float | None] = []
         self.trials: list[bool] = []
         self.closed = self.turned_away = 0
-        self.refused: Callable[[], bool] = never
+        self.is_rejecting: Callable[[], bool] = never
         #: What happens while a caller waits for a place.
         self.meanwhile: Callable[[], object] = int
 
@@ -211,10 +211,10 @@ def test_without_a_limit_of_its_own_a_cut_call_blames_nobody() -> None:
 
 def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     bench = Bench()
-    assert not bench.limit.refused()
+    assert not bench.limit.is_rejecting()
     bench.limit.meanwhile = bench.layer.breaker.force_open
     assert bench.call(BulkheadFull()) is REJECTED
-    assert bench.limit.refused()
+    assert bench.limit.is_rejecting()
     assert (bench.layer.guard.counters.rejected, bench.layer.guard.counters.timeouts) == (1, 0)
 
 

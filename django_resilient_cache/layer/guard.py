@@ -72,9 +72,9 @@ class Guard:
             on_change=self._changed,
             successes=self.counters.answers,
         )
-        limit.refused = self._is_not_closed
+        limit.is_rejecting = self._is_not_closed
         if awaited is not None:
-            awaited.refused = self._is_not_closed
+            awaited.is_rejecting = self._is_not_closed
 
     @property
     def strategy(self) -> str:

@@ -16,7 +16,7 @@ class DirectLimit:
     """Calls the context's own instance, the one that ``caches[alias]`` gives."""
 
     strategy = "direct"
-    refused = staticmethod(never)
+    is_rejecting = staticmethod(never)
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -40,7 +40,7 @@ class OwnDirectLimit:
     """
 
     strategy = "direct, own client"
-    refused = staticmethod(never)
+    is_rejecting = staticmethod(never)
 
     def __init__(self, alias: str) -> None:
         self._alias = alias

@@ -27,7 +27,7 @@ from django_resilient_cache.timeouts.time_limit import (
 class AwaitedLimit(Protocol):
     """How one alias is called within a budget while the event loop goes on."""
 
-    refused: Callable[[], bool]
+    is_rejecting: Callable[[], bool]
 
     async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """As `TimeLimit.call`.  Cancellation passes at once; `call.abandoned` is what goes on then."""
@@ -47,12 +47,12 @@ class SocketsOnThreads:
         self._threads = threads
 
     @property
-    def refused(self) -> Callable[[], bool]:
-        return self._threads.refused
+    def is_rejecting(self) -> Callable[[], bool]:
+        return self._threads.is_rejecting
 
-    @refused.setter
-    def refused(self, refused: Callable[[], bool]) -> None:
-        self._threads.refused = refused
+    @is_rejecting.setter
+    def is_rejecting(self, is_rejecting: Callable[[], bool]) -> None:
+        self._threads.is_rejecting = is_rejecting
 
     async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         ends = None if budget is None else monotonic() + budget
@@ -101,7 +101,7 @@ class OrmThread:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self.refused: Callable[[], bool] = never  # there are no places
+        self.is_rejecting: Callable[[], bool] = never  # there are no places
         self._backend: BaseCache | None = None
 
     async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:

@@ -14,8 +14,8 @@ from django_resilient_cache.timeouts.from_event_loop import (
     OrmThread,
     SocketsOnThreads,
 )
-from django_resilient_cache.timeouts.sockets import greenlets
-from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.sockets import greenlets, supported_clients
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
 from django_resilient_cache.timeouts.time_limit import TimeLimit
 
@@ -45,7 +45,7 @@ def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
         return config.timeout_strategy, None
     if not config.family.asks_server:
         return "thread", None
-    reason = unsupported(config.alias)
+    reason = supported_clients.unsupported(config.alias)
     return ("thread", reason) if reason else ("sockets", None)
 
 

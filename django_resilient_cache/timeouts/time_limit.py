@@ -94,9 +94,9 @@ class TimeLimit(Protocol):
     """How one alias is called within a budget."""
 
     strategy: str
-    #: Whether those who have waited for a place are not to ask any more: what others were told
+    #: Whether calls that have waited for a place are not to be made any more: what others were told
     #: meanwhile holds for them too.
-    refused: Callable[[], bool]
+    is_rejecting: Callable[[], bool]
 
     def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """Run `call` on a backend for at most `budget` seconds (None: no limit).
@@ -107,7 +107,7 @@ class TimeLimit(Protocol):
         """
 
     def reject_waiting(self) -> None:
-        """Let those go who wait for a place, with `BulkheadFull`: they are `refused` now."""
+        """Let those go who wait for a place, with `BulkheadFull`: it `is_rejecting`."""
 
     def close(self) -> None:
         """Let go of connections and idle threads; the limit can be used again."""

@@ -10,13 +10,12 @@ from time import monotonic
 from typing import Any
 
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
+from django_resilient_cache.timeouts import blame
 from django_resilient_cache.timeouts.sockets.budget import (
-    STARVED_AFTER,
     Budget,
     budget_ended,
     current_budget,
-    starvation,
-    waited,
+    uninterrupted,
 )
 
 #: Seconds for name lookup, TCP, TLS and greeting together.
@@ -85,15 +84,14 @@ class ConnectAttempt:
         """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
         joined = monotonic()
         left = max(0.0, budget.ends - joined)
-        waits = budget.waits
-        if waits is None:
-            over = waited(self._over.wait, left)
+        if budget.event_loop is None:
+            over = uninterrupted(self._over.wait, left)
         else:
-            over = waited(waits.result, self._awaited, left)
+            over = uninterrupted(budget.event_loop.result, self._awaited, left)
         if not over:
             budget.error = self.budget.error or budget.error
-            raise budget_ended(budget, self._given(joined))
-        budget.waited += monotonic() - joined
+            raise budget_ended(budget, self._server_seconds(joined))
+        budget.completed += monotonic() - joined
         if self.error is not None:
             raise self.error
 
@@ -102,18 +100,10 @@ class ConnectAttempt:
         self._tasks.append(event)
         return self.done or await event.wait(left)
 
-    def _given(self, joined: float) -> float:
-        """Return for how many seconds since `joined` the other side was awaited."""
-        pause = starvation()
-        now = monotonic()
-        if pause < STARVED_AFTER:
-            return now - joined
-        # The helper starves as well, so that its progress says little.  What counts is how long
-        # its last request has been out, provided that no answer is there for it to find.
-        asked, sock = max(joined, self.budget.asked), self.budget.socket
-        if sock is None:  # looking up the name, or in TCP or TLS
-            return max(0.0, now - asked - 3 * pause)
-        return 0.0 if sock.dead or sock.answered() else now - asked
+    def _server_seconds(self, joined: float) -> float:
+        sock = self.budget.socket
+        has_answered = None if sock is None else sock.answered
+        return blame.in_connecting(joined, self.budget.asked, has_answered)
 
 
 class ConnectsOnHelper:
@@ -158,7 +148,7 @@ class ConnectsOnHelper:
 
 @contextmanager
 def in_time(connection: Any, *names: str) -> Iterator[None]:
-    """Hold the client's own way of connecting to the armed budget, for the time of connecting.
+    """Hold the client's own way of connecting to the current budget, for the time of connecting.
 
     It makes sockets of its own there, out of our reach, but gives them the time-outs that are its
     attributes `names`.

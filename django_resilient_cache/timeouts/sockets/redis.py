@@ -1,4 +1,4 @@
-"""Connections and pools of redis-py and valkey-py that keep to the armed budget.
+"""Connections and pools of redis-py and valkey-py that keep to the current budget.
 
 Both clients are one code base.  Everything is done in subclasses of the client's own
 connection and pool classes; no code of the client is replaced.
@@ -14,13 +14,13 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
-from django_resilient_cache.timeouts.bulkhead import WaitQueue
+from django_resilient_cache.timeouts.bulkhead import WaitingTask, WaitQueue
 from django_resilient_cache.timeouts.sockets.budget import (
     Budget,
     BudgetEnded,
     budget_ended,
     current_budget,
-    waited,
+    uninterrupted,
 )
 from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
 from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
@@ -50,9 +50,9 @@ class BudgetedBackoff:
         if budget is not None:
             budget.error = sys.exc_info()[1]  # called from the client's `except` block
             if monotonic() + pause >= budget.ends:
-                raise budget.error or budget_ended(budget, 0.0)
-            if budget.waits is not None and pause > 0.0:
-                waited(budget.waits.pause, pause)
+                raise budget.error or budget_ended(budget)
+            if budget.event_loop is not None and pause > 0.0:
+                uninterrupted(budget.event_loop.pause, pause)
                 return 0.0
         return pause
 
@@ -126,7 +126,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
             return readable
         budget = current_budget.get()
         if budget is not None and budget.ends <= monotonic() and not budget.connecting:
-            raise budget_ended(budget, 0.0)  # before anything is sent: the connection stays good
+            raise budget_ended(budget)  # before anything is sent: the connection stays good
         return False
 
     def pack_commands(self, commands: Any) -> Any:
@@ -205,7 +205,7 @@ class GuardedBlockingPool(GuardedPool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Tasks that queue; threads do so in the client's own queue.
-        self._places = WaitQueue(int)
+        self._tasks = WaitQueue(int)
         super().__init__(*args, **kwargs)
 
     @property
@@ -214,8 +214,8 @@ class GuardedBlockingPool(GuardedPool):
         budget = current_budget.get()
         if budget is None:
             return own
-        if budget.waits is not None:
-            return 0.0  # the loop must not be kept waiting: see `_found`
+        if budget.event_loop is not None:
+            return 0.0  # the loop must not be kept waiting: see `_take_in_loop`
         left = max(0.0, budget.ends - monotonic())
         return left if own is None else min(own, left)
 
@@ -227,15 +227,17 @@ class GuardedBlockingPool(GuardedPool):
         take = partial(super().get_connection, *args, **kwargs)
         budget = current_budget.get()
         try:
-            if budget is None or budget.waits is None:
+            if budget is None or budget.event_loop is None:
                 return take()
-            return self._taken(take, budget, budget.waits)
+            return self._take_in_loop(take, budget, budget.event_loop)
         except Exception as error:
             if budget is None or not _found_none(error):
                 raise
             raise self._none_free(error) from None
 
-    def _taken(self, take: Callable[[], Any], budget: Budget, waits: EventLoopWaits) -> Any:
+    def _take_in_loop(
+        self, take: Callable[[], Any], budget: Budget, event_loop: EventLoopWaits
+    ) -> Any:
         """Take a connection as soon as one is free, as long as the client itself would wait."""
         own: float | None = self.__dict__["timeout"]
         ends = budget.ends if own is None else min(budget.ends, monotonic() + own)
@@ -245,18 +247,18 @@ class GuardedBlockingPool(GuardedPool):
             except Exception as error:
                 if ends <= monotonic() or not _found_none(error):
                     raise
-            waited(waits.result, self._one_is_free, ends)
+            uninterrupted(event_loop.result, self._one_is_free, ends)
 
     async def _one_is_free(self, ends: float) -> None:
         # Not in the queue while a connection is set up: who is called there must look at once.
         left = ends - monotonic()
-        with self._places.queue(left) as turn:
+        with WaitingTask(self._tasks, left) as waiter:
             if self.pool.empty():
-                await turn.comes(left)
+                await waiter.is_called(left)
 
     def release(self, connection: Any) -> None:
         super().release(connection)
-        self._places.freed()
+        self._tasks.call_next()
 
 
 def guarded_connection_class(base: type, helpers: Connectors) -> type:
