@@ -82,11 +82,15 @@ class LoopServer(ABC):
 
     async def _stop(self) -> None:
         self._server.close()
-        # A connection that was accepted just now has tasks that have not begun: they close it.
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in self._tasks:
+        rounds, ends = 0, self._loop.time() + 1.0
+        while rounds < 5:  # what was accepted just now has a task soon, which begins soon
+            await asyncio.sleep(0)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            late = self._loop.time() > ends  # in the middle of a handshake, say
+            # One that has not begun yet would leave its connection open.
+            for task in others if late else list(self._tasks):
                 task.cancel()
-            await asyncio.wait(others, timeout=0.05)
+            rounds = 0 if others else rounds + 1
         await self._cut()
         for _ in range(2):  # aborted transports close their sockets in the next round
             await asyncio.sleep(0)
