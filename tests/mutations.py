@@ -49,7 +49,7 @@ EXAMPLES = 1000
 
 #: What the examples are drawn from.  Without it Hypothesis takes the names in the test, so that a
 #: renaming would have other examples drawn.
-SEED = 0
+SEED = 3
 
 #: Seconds after which a mutant counts as killed: it hangs where the whole package does not.
 PATIENCE = 900
