@@ -76,16 +76,7 @@ def check_strategies(app_configs: object, **kwargs: Any) -> list[checks.CheckMes
 def check_memcached(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that the clients of Memcached layers can be trusted to raise when they fail."""
     return check_messages(
-        Problem(
-            "resilient_cache.W008",
-            setting_path(layer.alias, "BACKEND"),
-            f"is {conf.show(layer.backend)}, of whose client ({client}) it is not known whether it "
-            "raises when its server is away: if it answers misses, the breaker never opens.",
-            "Use Django's PyMemcacheCache or PyLibMCCache; or make sure that it raises, and silence "
-            "this check.",
-        )
-        for layer in _valid(conf.layer_aliases())
-        if (client := strange_client(layer)) is not None
+        problem for layer in _valid(conf.layer_aliases()) for problem in _client_problems(layer)
     )
 
 
@@ -109,6 +100,26 @@ def check_rehearsals(app_configs: object, **kwargs: Any) -> list[checks.CheckMes
         for alias, backend in conf.backends().items()
         if backend.startswith(_FOR_REHEARSALS)
     )
+
+
+def _client_problems(layer: LayerConfig) -> Iterator[Problem]:
+    client = strange_client(layer)
+    if client is not None:
+        yield Problem(
+            "resilient_cache.W008",
+            setting_path(layer.alias, "BACKEND"),
+            f"is {conf.show(layer.backend)}, of whose client ({client}) it is not known whether it "
+            "raises when its server is away: if it answers misses, the breaker never opens.",
+            "Use Django's PyMemcacheCache; or make sure that it raises, and silence this check.",
+        )
+    elif layer.family.name == "pylibmc":
+        yield Problem(
+            "resilient_cache.W011",
+            setting_path(layer.alias, "BACKEND"),
+            f"is {conf.show(layer.backend)}: pylibmc cannot tell a lost server from a miss, so the "
+            "breaker learns of an outage late, and get_many() on several servers may hide it.",
+            "Use Django's PyMemcacheCache; with several servers it keeps entries elsewhere.",
+        )
 
 
 def _session_problems(alias: str, store: str) -> Iterator[Problem]:
@@ -160,8 +171,8 @@ def _near_copies(chain: str) -> Iterator[tuple[LayerConfig, LayerConfig]]:
     """Yield each layer of a chain that is per process, with the shared one below it."""
     layers = list(_valid(conf.layers_of(chain)))
     for position, layer in enumerate(layers):
-        shared = [below for below in layers[position + 1 :] if not below.per_process]
-        if layer.per_process and layer.family != "dummy" and shared:
+        shared = [below for below in layers[position + 1 :] if not below.family.per_process]
+        if layer.family.per_process and not layer.family.keeps_nothing and shared:
             yield layer, shared[0]
 
 

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from tests import services
 from tests.exclusive import pytest_runtest_protocol  # noqa: F401  # pytest finds its hook here
 from tests.services.postgresql import PostgreSQLServer, postgresql_server
+from tests.slow_unmarked import pytest_terminal_summary  # noqa: F401  # the same
 
 # Here, and not in pytest's configuration: tests.settings is importable once this file is.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
@@ -30,23 +31,6 @@ if TYPE_CHECKING:
 # A machine that is busy with something else is no reason for a property to fail.
 hypothesis_settings.register_profile("suite", deadline=None)
 hypothesis_settings.load_profile("suite")
-
-#: Seconds after which a test that is not marked slow is named.  The mark is for what takes over
-#: one second; a machine that is busy with something else makes nobody look bad.
-TOO_SLOW = 5.0
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the tests that should be marked slow; that fails nothing."""
-    reports: list[pytest.TestReport] = terminalreporter.getreports("passed")
-    found = [
-        f"{report.duration:.1f} s  {report.nodeid}"
-        for report in reports
-        if report.when == "call" and report.duration > TOO_SLOW and "slow" not in report.keywords
-    ]
-    if found:
-        terminalreporter.section("slow, and not marked so")
-        terminalreporter.write_line("\n".join(found))
 
 
 @pytest.hookimpl(optionalhook=True)

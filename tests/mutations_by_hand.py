@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from django_resilient_cache.chain.generations import Generations, Mutation, Mutations
@@ -13,3 +14,13 @@ def begun(generations: Generations, keys: Iterable[Any] | None) -> Mutation | Mu
     mutation = generations.mutations(keys)
     mutation.begin()
     return mutation
+
+
+def keys_apart(number: int) -> list[str]:
+    """So many keys that share no stripe: two that do hold each other up."""
+    found: dict[int, str] = {}
+    for n in count():
+        found.setdefault(Generations._index(f"key {n}"), f"key {n}")
+        if len(found) == number:
+            break
+    return list(found.values())

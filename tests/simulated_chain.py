@@ -114,7 +114,7 @@ class SimulatedLimit:
     """Makes calls in place, unless something is to happen to them."""
 
     strategy = "simulated"
-    refused: Callable[[], bool] = staticmethod(never)
+    is_rejecting: Callable[[], bool] = staticmethod(never)
 
     def __init__(self, sim: SimulatedChain, alias: str) -> None:
         self._sim = sim
@@ -396,7 +396,7 @@ class SimulatedChain:
     def __enter__(self) -> SimulatedChain:
         time = SimpleNamespace(time=self.clock, monotonic=self.clock)
         enter = self._stack.enter_context
-        enter(mock.patch.object(generations, "_STRIPES", 32))  # each clear() goes through them all
+        enter(few_stripes(32))  # each clear() goes through them all
         enter(override_settings(CACHES=self._settings))
         for module in (base, locmem, remaining_ttl):
             enter(mock.patch.object(module, "time", time))
@@ -412,7 +412,6 @@ class SimulatedChain:
             if isinstance(cache, locmem.LocMemCache):
                 cache.clear()
         self._stack.close()
-        process.generations.reset()
 
     def layer(self, alias: str) -> Layer:
         return registry.layer(alias)
@@ -511,6 +510,17 @@ class SimulatedChain:
     def no_meanwhile(self) -> None:
         self._meanwhile.clear()
         self.happenings.clear()
+
+
+@contextmanager
+def few_stripes(count: int) -> Iterator[None]:
+    """Generations that tell fewer keys apart."""
+    try:
+        with mock.patch.object(generations, "_STRIPES", count):
+            process.generations.reset()
+            yield
+    finally:
+        process.generations.reset()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from django_resilient_cache.adapters.outcome import MISS, REJECTED, UNKNOWN, Kin
 from django_resilient_cache.chain.chain import Chain, Steps
 from django_resilient_cache.chain.expiry import LayerTraits
 from django_resilient_cache.chain.generations import Generations
-from tests.mutations_by_hand import begun
+from tests.mutations_by_hand import begun, keys_apart
 
 DONE = Outcome(Kind.DONE)
 FAILED = Outcome(Kind.FAILED, error=ConnectionError())
@@ -445,23 +445,24 @@ def test_nothing_is_written_above_while_the_key_is_changing(generations: Generat
 
 
 def test_a_batch_is_checked_key_by_key(generations: Generations) -> None:
-    found = ({"a": 1, "b": 2, "c": 3}, {"a": 9.0, "b": 9.0, "c": 9.0})
+    a, b, c = keys_apart(3)
+    found = ({a: 1, b: 2, c: 3}, {a: 9.0, b: 9.0, c: 9.0})
 
     def fill() -> Outcome:
-        begun(generations, ["b"]).end()
+        begun(generations, [b]).end()
         return DONE
 
     answers = {
         (0, "get_many"): done({}),
-        (1, "get_many_with_ttl"): changed(generations, "a", done(found)),
+        (1, "get_many_with_ttl"): changed(generations, a, done(found)),
         (0, "fill"): fill,
     }
-    run = Run(chain(MEMORY, REDIS, generations=generations).get_many(["a", "b", "c"], 1), answers)
+    run = Run(chain(MEMORY, REDIS, generations=generations).get_many([a, b, c], 1), answers)
     assert run.calls[2:] == [
-        (0, "fill", [("b", 2, 9.0), ("c", 3, 9.0)], 1),
-        (0, "delete_many", ["b"], 1),
+        (0, "fill", [(b, 2, 9.0), (c, 3, 9.0)], 1),
+        (0, "delete_many", [b], 1),
     ]
-    assert run.outcome.value == {"a": 1, "b": 2, "c": 3}
+    assert run.outcome.value == {a: 1, b: 2, c: 3}
 
 
 CHANGES: list[tuple[str, tuple[Any, ...], str]] = [

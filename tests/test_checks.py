@@ -268,11 +268,27 @@ class TestStrategies:
 
     def test_pylibmc(self) -> None:
         pytest.importorskip("pylibmc")
-        kind, number, text, _ = only(CACHES=HEALTHY | {"redis": layer(PYLIBMC)})
-        assert (kind, number) == (checks.Warning, "resilient_cache.W004")
-        assert text == (
-            'CACHES["redis"] keeps its OPERATION_TIMEOUT by a thread at each call, not on the '
-            "sockets: pylibmc is written in C, and its sockets are out of reach."
+        messages = found(CACHES=HEALTHY | {"redis": layer(PYLIBMC)})
+        assert {(type(message), str(message.id)): message.msg for message in messages} == {
+            (checks.Warning, "resilient_cache.W004"): (
+                'CACHES["redis"] keeps its OPERATION_TIMEOUT by a thread at each call, not on the '
+                "sockets: pylibmc is written in C, and its sockets are out of reach."
+            ),
+            (checks.Warning, "resilient_cache.W011"): (
+                'CACHES["redis"]["BACKEND"] is '
+                '"django.core.cache.backends.memcached.PyLibMCCache": pylibmc cannot tell a lost '
+                "server from a miss, so the breaker learns of an outage late, and get_many() on "
+                "several servers may hide it."
+            ),
+        }
+
+    def test_pylibmc_on_threads_by_choice(self) -> None:
+        pytest.importorskip("pylibmc")
+        accepted = layer(PYLIBMC, {"TIMEOUT_STRATEGY": "thread"})
+        kind, number, _, hint = only(CACHES=HEALTHY | {"redis": accepted})
+        assert (kind, number) == (checks.Warning, "resilient_cache.W011")
+        assert hint == (
+            "Use Django's PyMemcacheCache; with several servers it keeps entries elsewhere."
         )
 
     def test_a_pymemcache_that_is_not_known(self, monkeypatch: pytest.MonkeyPatch) -> None:

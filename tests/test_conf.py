@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.redis import RedisCache
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_resilient_cache import BreakerConfig, conf
+from django_resilient_cache.conf.backends import family_of
 from django_resilient_cache.conf.options import OPTIONS
 from tests.entries import (
     CHAIN,
@@ -39,7 +41,7 @@ class TestLayer:
             assert conf.layer_config("redis") == conf.LayerConfig(
                 alias="redis",
                 backend=REDIS,
-                family="redis",
+                family=family_of(RedisCache),
                 operation_timeout=0.25,
                 timeout_strategy="auto",
                 max_concurrency=16,
@@ -56,7 +58,6 @@ class TestLayer:
                 ),
                 own_timeout=False,
                 timeout=None,
-                per_process=False,
             )
 
     def test_every_option_arrives_where_it_belongs(self) -> None:
@@ -115,8 +116,8 @@ class TestLayer:
         pytest.importorskip("pylibmc" if backend == PYLIBMC else backend.partition(".")[0])
         with override_settings(CACHES={"default": layer(MEMORY), "it": layer(backend)}):
             config = conf.layer_config("it")
-        assert (config.family, config.operation_timeout) == (family, limit)
-        assert config.per_process is per_process
+        assert (config.family.name, config.operation_timeout) == (family, limit)
+        assert config.family.per_process is per_process
         assert config.breaker.trial_timeout == (None if limit is None else 2 * limit)
 
     @pytest.mark.parametrize(

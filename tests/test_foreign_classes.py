@@ -9,7 +9,7 @@ from django.core.cache import caches
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 
 from django_resilient_cache import CacheUnavailable, breakers, is_circuit_open
-from django_resilient_cache.timeouts.sockets.socket_limit import unsupported
+from django_resilient_cache.timeouts.sockets.supported_clients import unsupported
 from tests import services
 
 django_redis = pytest.importorskip("django_redis")

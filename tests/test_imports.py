@@ -99,6 +99,16 @@ def test_a_room_imports_only_what_it_may(name: str):
             assert not strange, f"{module} imports {strange}"
 
 
+def test_inside_the_fleet_the_board_knows_neither_workers_nor_the_console():
+    inside = {"board": {"console", "worker"}, "worker": {"console"}, "console": {"worker"}}
+    for module in MODULES:
+        parts = module.split("/")
+        if parts[0] == "fleet" and len(parts) > 2:
+            names = [name.split(".") for name in imported(module)]
+            found = {name[2] for name in names if name[:2] == [PACKAGE, "fleet"]}
+            assert not found & inside[parts[1]], module
+
+
 @pytest.mark.parametrize("folder", [ROOT, Path(__file__).parent], ids=["package", "tests"])
 def test_no_file_name_stands_twice(folder: Path):
     fixed = ("__init__.py", "__main__.py", "conftest.py")

@@ -22,12 +22,13 @@ from django.test import override_settings
 import django_resilient_cache
 from django_resilient_cache import State
 from django_resilient_cache.backend.bound_chain import process
-from django_resilient_cache.chain import generations, single_flight
+from django_resilient_cache.chain import single_flight
 from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.layer.registry import registry
 from tests.contract.recorder import attempt
 from tests.entries import MEMORY, chain
 from tests.services import wait_until
+from tests.simulated_chain import few_stripes
 
 pytestmark = pytest.mark.slow
 
@@ -134,8 +135,7 @@ def cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             },
         },
     }
-    monkeypatch.setattr(generations, "_STRIPES", 8)
-    with override_settings(CACHES=settings):
+    with few_stripes(8), override_settings(CACHES=settings):
         yield caches["default"]
     Far.away = False
 

@@ -14,6 +14,7 @@ from django_resilient_cache.adapters.commands import Add, Backfill, Delete, Get,
 from django_resilient_cache.adapters.outcome import MISS, REJECTED, Kind, Outcome
 from django_resilient_cache.breaker.states import BreakerConfig
 from django_resilient_cache.conf import LayerConfig
+from django_resilient_cache.conf.backends import OTHER
 from django_resilient_cache.layer.registry import make_layer
 from django_resilient_cache.layer.telemetry import QUIET_SECONDS
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, never
@@ -35,7 +36,7 @@ class FakeLimit:
         self.budgets: list[float | None] = []
         self.trials: list[bool] = []
         self.closed = self.turned_away = 0
-        self.refused: Callable[[], bool] = never
+        self.is_rejecting: Callable[[], bool] = never
         #: What happens while a caller waits for a place.
         self.meanwhile: Callable[[], object] = int
 
@@ -64,14 +65,13 @@ class Bench:
         config = LayerConfig(
             alias="redis",
             backend="somewhere",
-            family="other",
+            family=OTHER,
             operation_timeout=seconds,
             timeout_strategy="auto",
             max_concurrency=16,
             breaker=BreakerConfig(**settings),
             own_timeout=False,
             timeout=None,
-            per_process=False,
         )
         self.layer = make_layer(config, self.limit, clock=self.clock)
 
@@ -211,10 +211,10 @@ def test_without_a_limit_of_its_own_a_cut_call_blames_nobody() -> None:
 
 def test_who_waited_for_a_place_while_the_breaker_opened_is_refused() -> None:
     bench = Bench()
-    assert not bench.limit.refused()
+    assert not bench.limit.is_rejecting()
     bench.limit.meanwhile = bench.layer.breaker.force_open
     assert bench.call(BulkheadFull()) is REJECTED
-    assert bench.limit.refused()
+    assert bench.limit.is_rejecting()
     assert (bench.layer.guard.counters.rejected, bench.layer.guard.counters.timeouts) == (1, 0)
 
 

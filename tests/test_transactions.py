@@ -253,6 +253,7 @@ def test_a_rollback_takes_back_what_a_caller_repaired(name: str, table: str) -> 
     assert caches["table"].get("key") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["set", "clear"])
 @pytest.mark.usefixtures("_no_agent")
 def test_what_a_caller_could_not_repair_is_kept(

@@ -50,7 +50,7 @@ def set_or_raise(backend: Any, key: Any, value: Any, timeout: Any, version: Any)
 
 @lru_cache(maxsize=64)
 def _is_database(cls: Any) -> bool:
-    return family_of(cls).name == "database"
+    return family_of(cls).database
 
 
 def _defining(cls: Any, name: str) -> Any:

@@ -73,12 +73,15 @@ _DECODERS = frozenset(
     {
         *("loads", "decode", "decompress", "deserialize", "python_memcache_deserializer"),
         "_is_expired",  # of a file: unpickles when the entry ends
+        "__setstate__",  # of a value
     }
 )
 _ENCODERS = frozenset(
     {
         *("dumps", "encode", "compress", "serialize", "_python_memcache_serializer"),
         "_write_content",  # of a file
+        # Of a value: pylibmc, which is written in C, pickles without a frame of its own.
+        *("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__"),
     }
 )
 #: Packages that talk to servers; whatever comes out of them is the server's or the network's.

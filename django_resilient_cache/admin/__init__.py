@@ -22,7 +22,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from django_resilient_cache import conf
-from django_resilient_cache.admin import words
+from django_resilient_cache.admin import translated
 from django_resilient_cache.admin.fleet_client import control, settle
 from django_resilient_cache.admin.forms import ORDERS, OrderForm
 from django_resilient_cache.admin.layer_rows import anchor
@@ -79,7 +79,7 @@ class BreakerAdmin(Base):
             "page": look(control, unpacked(given), request.GET.getlist("worker")),
             "given": given,
             "fragment": fragment,
-            "legend": words.legend(),
+            "legend": translated.legend(),
             **(extra_context or {}),
         }
         template = "live.html" if fragment else "change_list.html"
@@ -170,12 +170,12 @@ class BreakerAdmin(Base):
 
     def _log(self, request: HttpRequest, order: Order) -> None:
         with translation.override(settings.LANGUAGE_CODE):  # the log's, whoever reads it
-            message = str(words.ACTION_WORDS[order.action])
+            message = str(translated.ACTION_WORDS[order.action])
             if order.action.stands:
                 span = (
                     _("until revoked")
                     if order.seconds is None
-                    else _("for %(time)s") % {"time": words.duration(order.seconds)}
+                    else _("for %(time)s") % {"time": translated.duration(order.seconds)}
                 )
                 message = f"{message} {span}"
             if order.reason:

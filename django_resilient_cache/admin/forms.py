@@ -9,7 +9,7 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
 from django_resilient_cache import conf
-from django_resilient_cache.admin import words
+from django_resilient_cache.admin import translated
 from django_resilient_cache.fleet.board.order import Action
 
 #: The orders that are given here, by their name in an address.
@@ -51,7 +51,7 @@ MEANINGS = {
     ),
 }
 
-_spoken = lazy(words.duration, str)
+_spoken = lazy(translated.duration, str)
 SPANS = [
     *((seconds, _spoken(seconds)) for seconds in (300, 900, DEFAULT_SECONDS, 4 * 3600, 24 * 3600)),
     (UNTIL_REVOKED, _("until revoked")),
@@ -62,7 +62,7 @@ class OrderForm(forms.Form):
     """One order for one or several aliases."""
 
     order = forms.ChoiceField(
-        choices=[(name, words.ACTION_WORDS[action]) for name, action in ORDERS.items()],
+        choices=[(name, translated.ACTION_WORDS[action]) for name, action in ORDERS.items()],
         widget=forms.HiddenInput,
     )
     seconds = forms.TypedChoiceField(
@@ -115,7 +115,7 @@ class OrderForm(forms.Form):
     @property
     def submit(self) -> str:
         """What the button says."""
-        return str(words.ACTION_WORDS[self.action]) if self.action else ""
+        return str(translated.ACTION_WORDS[self.action]) if self.action else ""
 
     @property
     def names_nothing(self) -> bool:

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_resilient_cache.admin import words
+from django_resilient_cache.admin import translated
 from django_resilient_cache.admin.layer_rows import AliasRow, is_trouble
 from django_resilient_cache.breaker.states import State
 from django_resilient_cache.conf.masking import masked_in_prose
@@ -72,7 +72,7 @@ def no_board(error: Exception) -> Trouble:
 
 def silent_text(workers: Sequence[Worker]) -> str:
     """Return which workers say nothing."""
-    names = words.some([worker.name for worker in workers])
+    names = translated.some([worker.name for worker in workers])
     text = ngettext(
         "%(count)d worker is silent: %(names)s",
         "%(count)d workers are silent: %(names)s",
@@ -91,7 +91,7 @@ def _of_state(row: AliasRow) -> Trouble:
     text = sentences.get(row.state, _other)(row)
     if row.since:
         text = _("%(sentence)s since %(time)s") % {"sentence": text, "time": row.since.text}
-    error = None if row.standing else words.error_name(row.error)
+    error = None if row.standing else translated.error_name(row.error)
     if error:
         text = f"{text} ({error})"
     bad = row.state in (State.OPEN.value, State.FORCED_OPEN.value)
@@ -150,7 +150,7 @@ def _aside(row: AliasRow) -> str:
         return ""
     if row.next_trial <= 0:
         return _("next trial with the next call")
-    return _("next trial in %(time)s") % {"time": words.duration(row.next_trial)}
+    return _("next trial in %(time)s") % {"time": translated.duration(row.next_trial)}
 
 
 def _suspect(row: AliasRow) -> Trouble:

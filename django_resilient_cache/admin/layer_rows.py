@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from django_resilient_cache import conf
-from django_resilient_cache.admin import words
-from django_resilient_cache.admin.words import Moment, Shape
+from django_resilient_cache.admin import translated
+from django_resilient_cache.admin.translated import Moment, Shape
 from django_resilient_cache.breaker.states import State
 from django_resilient_cache.conf.masking import shown_location
 from django_resilient_cache.fleet.console.summary import LayerSummary, summarize
@@ -106,16 +106,16 @@ def chain_rows(rows: Iterable[AliasRow]) -> tuple[ChainRow, ...]:
 def standing_row(standing: Standing, now: float) -> StandingRow:
     """Return a standing order as it is shown."""
     order = standing.order
-    until = words.moment(now + standing.left, now) if standing.left is not None else None
+    until = translated.moment(now + standing.left, now) if standing.left is not None else None
     return StandingRow(
-        word=str(words.ACTION_WORDS[order.action]),
+        word=str(translated.ACTION_WORDS[order.action]),
         actor=order.actor,
         reason=order.reason,
-        given=words.moment(order.given, now),
+        given=translated.moment(order.given, now),
         until=_("until revoked")
         if until is None or standing.left is None
         else _("until %(time)s (%(left)s left)")
-        % {"time": until.text, "left": words.duration(standing.left)},
+        % {"time": until.text, "left": translated.duration(standing.left)},
     )
 
 
@@ -130,7 +130,7 @@ def trial_text(seconds: float | None) -> str | None:
         return None
     if seconds <= 0:
         return _("with the next call")
-    return pgettext("next trial", "in %(time)s") % {"time": words.duration(seconds)}
+    return pgettext("next trial", "in %(time)s") % {"time": translated.duration(seconds)}
 
 
 def _unknown(alias: str, standing: StandingRow | None = None) -> AliasRow:
@@ -156,13 +156,13 @@ def _row(layer: LayerSummary, now: float) -> AliasRow:
         alias=layer.alias,
         anchor=anchor("breaker", layer.alias),
         locations=tuple(shown_location(layer.alias)),
-        state=worst.state if worst else words.UNUSED,
+        state=worst.state if worst else translated.UNUSED,
         shape=counts[0].shape,
         counts=counts,
         workers=layer.live,
-        since=words.moment(worst.since, now) if worst else None,
+        since=translated.moment(worst.since, now) if worst else None,
         next_trial=worst.retry_after if worst else None,
-        error=words.error_text(next(iter(known), None)),
+        error=translated.error_text(next(iter(known), None)),
         missed=layer.missed,
         suspect=len(layer.suspect),
         suspect_left=suspect_left(layer.suspect_seconds),
@@ -173,15 +173,17 @@ def _row(layer: LayerSummary, now: float) -> AliasRow:
 
 
 def _counts(layer: LayerSummary) -> tuple[Count, ...]:
-    counts = [Count(shape=words.shape(group.state), count=group.count) for group in layer.groups]
+    counts = [
+        Count(shape=translated.shape(group.state), count=group.count) for group in layer.groups
+    ]
     if layer.unused:
-        counts.append(Count(shape=words.shape(words.UNUSED), count=layer.unused))
+        counts.append(Count(shape=translated.shape(translated.UNUSED), count=layer.unused))
     return tuple(counts)
 
 
 def suspect_left(seconds: float | None) -> str | None:
     """Return for how long yet a layer is not read; None: no end is known."""
-    return None if seconds is None else words.duration(seconds)
+    return None if seconds is None else translated.duration(seconds)
 
 
 def _percent(part: int, whole: int) -> str | None:
@@ -191,4 +193,4 @@ def _percent(part: int, whole: int) -> str | None:
 
 def is_trouble(state: str) -> bool:
     """Whether a breaker in this state is not simply at work."""
-    return state not in ("", words.UNUSED, State.CLOSED.value)
+    return state not in ("", translated.UNUSED, State.CLOSED.value)

@@ -9,7 +9,7 @@ from django.core import signing
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_resilient_cache.admin import words
+from django_resilient_cache.admin import translated
 from django_resilient_cache.fleet.board.order import Order
 from django_resilient_cache.fleet.console.view import Progress
 
@@ -53,7 +53,7 @@ def _text(progress: Progress) -> str:
     order = progress.order
     subject = _("%(alias)s: %(order)s") % {
         "alias": order.alias,
-        "order": words.ACTION_WORDS[order.action],
+        "order": translated.ACTION_WORDS[order.action],
     }
     return f"{subject}: {_got(progress)}"
 
@@ -63,7 +63,7 @@ def _got(progress: Progress) -> str:
     if other is not None:
         return _("%(actor)s gave another order at the same time, which holds: %(order)s") % {
             "actor": other.actor,
-            "order": words.ACTION_WORDS[other.action],
+            "order": translated.ACTION_WORDS[other.action],
         }
     of = applied + len(progress.waiting)
     if not of:
@@ -81,7 +81,7 @@ def _laggards(progress: Progress) -> list[str]:
     waiting = [worker.name for worker in progress.waiting if not worker.stale]
     texts = []
     if silent:
-        texts.append(_("silent: %(names)s") % {"names": words.some(silent)})
+        texts.append(_("silent: %(names)s") % {"names": translated.some(silent)})
     if waiting:
-        texts.append(_("waiting for %(names)s") % {"names": words.some(waiting)})
+        texts.append(_("waiting for %(names)s") % {"names": translated.some(waiting)})
     return texts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
 
-from django_resilient_cache.admin import headline, words
+from django_resilient_cache.admin import headline, translated
 from django_resilient_cache.admin.headline import Trouble
 from django_resilient_cache.admin.layer_rows import AliasRow, ChainRow, alias_rows, chain_rows
 from django_resilient_cache.admin.order_progress import ProgressRow, progress_rows
@@ -42,7 +42,7 @@ class Page:
     live: int = 0
     progress: tuple[ProgressRow, ...] = ()
     board: str | None = None
-    at: words.Moment | None = None
+    at: translated.Moment | None = None
     refresh: int = AT_REST
     """Seconds until the next look."""
     known: bool = False
@@ -51,7 +51,7 @@ class Page:
     @property
     def zone(self) -> str:
         """The time zone of what is shown."""
-        return words.zone()
+        return translated.zone()
 
     @property
     def silent(self) -> int:
@@ -89,7 +89,7 @@ def _page(fleet: Fleet, got: tuple[ProgressRow, ...], asked: Collection[str], no
         live=len(fleet.live),
         progress=got,
         board=masked_in_prose(fleet.board),
-        at=words.moment(now, now),
+        at=translated.moment(now, now),
         refresh=(ON_ITS_WAY if on_its_way else AT_REST) * (1 + len(fleet.workers) // MANY),
         known=True,
     )
@@ -102,6 +102,6 @@ def _without_board(error: Exception, now: float) -> Page:
         others=(),
         rows=aliases,
         chains=chain_rows(aliases),
-        at=words.moment(now, now),
+        at=translated.moment(now, now),
         refresh=AWAY,
     )

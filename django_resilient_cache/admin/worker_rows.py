@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from django_resilient_cache.admin import words
+from django_resilient_cache.admin import translated
 from django_resilient_cache.admin.layer_rows import anchor, is_trouble, suspect_left, trial_text
-from django_resilient_cache.admin.words import Moment, Shape
+from django_resilient_cache.admin.translated import Moment, Shape
+from django_resilient_cache.fleet.board.layer_view import Change, LayerView
 from django_resilient_cache.fleet.board.order import Order
-from django_resilient_cache.fleet.console.view import Change, LayerView, Worker
+from django_resilient_cache.fleet.console.view import Worker
 
 #: Up to so many workers, the page has everything that each of them says; of more, it has that of
 #: those alone that a reader has opened: else a page of 200 were megabytes, every few seconds.
@@ -89,11 +90,11 @@ def _worker(worker: Worker, now: float, *, asked: bool, few: bool) -> WorkerRow:
         anchor=anchor("worker", worker.id),
         name=worker.name,
         program=worker.program,
-        started=words.moment(worker.started, now),
+        started=translated.moment(worker.started, now),
         stale=worker.stale,
         used=bool(worker.layers),
         troubled=tuple(
-            (alias, words.shape(view.state))
+            (alias, translated.shape(view.state))
             for alias, view in worker.layers.items()
             if is_trouble(view.state)
         ),
@@ -114,10 +115,10 @@ def _inside(worker: Worker, now: float) -> Inside:
 def _layer(alias: str, view: LayerView, now: float) -> LayerRow:
     return LayerRow(
         alias=alias,
-        shape=words.shape(view.state),
-        since=words.moment(view.since, now),
+        shape=translated.shape(view.state),
+        since=translated.moment(view.since, now),
         trial=trial_text(view.retry_after),
-        error=words.error_text(view.last_error),
+        error=translated.error_text(view.last_error),
         kept=_kept(view),
         view=view,
         suspect_left=suspect_left(view.suspect_seconds),
@@ -137,16 +138,16 @@ def _kept(view: LayerView) -> str:
 def _applied(order: Order | None) -> str | None:
     if order is None:
         return None
-    word = words.ACTION_WORDS[order.action]
+    word = translated.ACTION_WORDS[order.action]
     return _("%(order)s by %(actor)s") % {"order": word, "actor": order.actor}
 
 
 def _change(alias: str, change: Change, now: float) -> ChangeRow:
     return ChangeRow(
         alias=alias,
-        at=words.moment(change.at, now),
-        old=words.shape(change.old),
-        new=words.shape(change.new),
+        at=translated.moment(change.at, now),
+        old=translated.shape(change.old),
+        new=translated.shape(change.new),
         reason=change.reason,
-        error=words.error_text(change.error),
+        error=translated.error_text(change.error),
     )

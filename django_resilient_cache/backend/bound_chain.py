@@ -24,6 +24,7 @@ from django_resilient_cache.chain.keys import Keys
 from django_resilient_cache.chain.single_flight import Flight, SingleFlight
 from django_resilient_cache.concurrency.background import background
 from django_resilient_cache.conf import ChainConfig
+from django_resilient_cache.conf.backends import is_stateless
 from django_resilient_cache.exceptions import CacheUnavailable, CounterUnavailable
 from django_resilient_cache.layer.counters import Counters
 from django_resilient_cache.layer.layer import Layer
@@ -33,17 +34,6 @@ from django_resilient_cache.layer.registry import registry
 #: Seconds by which a per-process layer without a TIMEOUT of its own may differ from a shared one
 #: below it.
 NEAR_SECONDS = 5.0
-
-#: Backends whose instances keep nothing in themselves.
-_WITHOUT_A_STATE = frozenset(
-    f"django.core.cache.backends.{name}"
-    for name in (
-        "db.DatabaseCache",
-        "dummy.DummyCache",
-        "filebased.FileBasedCache",
-        "locmem.LocMemCache",
-    )
-)
 
 #: The keys as the layers are given them, mapped to the caller's.
 Names = dict[Any, Any]
@@ -272,7 +262,7 @@ def _serves_all(layer: Layer) -> bool:
     That is told of those that are called in place.  All others are only asked for keys and
     defaults: their limits have instances of their own.
     """
-    return not layer.guard.direct or layer.config.backend in _WITHOUT_A_STATE
+    return not layer.guard.direct or is_stateless(layer.config.backend)
 
 
 def _instance(layer: Layer) -> BaseCache:
@@ -286,14 +276,14 @@ def _instance(layer: Layer) -> BaseCache:
 def _traits(layers: tuple[Layer, ...], index: int, instance: BaseCache) -> LayerTraits:
     layer = layers[index]
     config = layer.config
-    above_shared = any(not below.config.per_process for below in layers[index + 1 :])
+    above_shared = any(not below.config.family.per_process for below in layers[index + 1 :])
     cap = config.timeout if config.own_timeout else None
-    if config.per_process and above_shared and not config.own_timeout:
+    if config.family.per_process and above_shared and not config.own_timeout:
         cap = NEAR_SECONDS
     return LayerTraits(
         direct=layer.guard.direct,
         miss=layer.miss,
-        shared=not config.per_process,
+        shared=not config.family.per_process,
         cap=cap,
         default_timeout=instance.default_timeout,
     )

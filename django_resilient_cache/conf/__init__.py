@@ -70,14 +70,13 @@ def layer_config(alias: str) -> LayerConfig:
     return LayerConfig(
         alias=alias,
         backend=entry["BACKEND"],
-        family=family.name,
+        family=family,
         operation_timeout=options.operation_timeout,
         timeout_strategy=options.timeout_strategy,
         max_concurrency=options.max_concurrency,
         breaker=options.breaker_config(),
         own_timeout=_has_timeout(entry),
         timeout=_timeout(entry),
-        per_process=family.per_process,
     )
 
 

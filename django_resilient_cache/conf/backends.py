@@ -20,8 +20,23 @@ class Family:
     """Default limit in seconds; None: no limit."""
     sockets: bool = False
     """Whether the sockets strategy knows its client."""
+    asks_server: bool = False
+    """Whether it asks a server that ends entries by its own clock, and whose client may be limited
+    on its sockets."""
+    memcached: bool = False
+    """Whether its client, as callers configure it, may take a lost server for an empty one."""
+    database: bool = False
+    """Whether its entries are rows that the caller's transactions reach."""
+    in_place: bool = False
+    """Whether an event loop may call it as it is: nothing there waits for a server."""
     per_process: bool = False
     """Whether each process has contents of its own."""
+    keeps_nothing: bool = False
+    """Whether it keeps no entries, and stands where another backend was."""
+    stateless: bool = False
+    """Whether one instance does for all threads and tasks.  Not so its subclasses, perhaps."""
+    validates_keys: bool = False
+    """Whether it is known to look at every key."""
     silence_option: str | None = None
     """The name in OPTIONS that makes the client swallow its errors."""
     silence_setting: str | None = None
@@ -37,13 +52,19 @@ _BACKENDS = "django.core.cache.backends"
 FAMILIES = {
     "django_resilient_cache.backend.ResilientCache": CHAIN,
     f"{_BACKENDS}.redis.RedisCache": Family(
-        name="redis", title="Redis", operation_timeout=0.25, sockets=True
+        name="redis",
+        title="Redis",
+        operation_timeout=0.25,
+        sockets=True,
+        asks_server=True,
+        validates_keys=True,
     ),
     "django_redis.cache.RedisCache": Family(
         name="django_redis",
         title="Redis",
         operation_timeout=0.25,
         sockets=True,
+        asks_server=True,
         silence_option="IGNORE_EXCEPTIONS",
         silence_setting="DJANGO_REDIS_IGNORE_EXCEPTIONS",
     ),
@@ -52,6 +73,7 @@ FAMILIES = {
         title="Valkey",
         operation_timeout=0.25,
         sockets=True,
+        asks_server=True,
         silence_option="IGNORE_EXCEPTIONS",
         silence_setting="DJANGO_VALKEY_IGNORE_EXCEPTIONS",
     ),
@@ -60,25 +82,58 @@ FAMILIES = {
         title="Memcached",
         operation_timeout=0.25,
         sockets=True,
+        asks_server=True,
+        memcached=True,
         silence_option="ignore_exc",
     ),
     f"{_BACKENDS}.memcached.PyLibMCCache": Family(
-        name="pylibmc", title="Memcached", operation_timeout=0.25
+        name="pylibmc",
+        title="Memcached",
+        operation_timeout=0.25,
+        asks_server=True,
+        memcached=True,
     ),
     f"{_BACKENDS}.memcached.BaseMemcachedCache": Family(
-        name="memcached", title="Memcached", operation_timeout=0.25
+        name="memcached",
+        title="Memcached",
+        operation_timeout=0.25,
+        asks_server=True,
+        memcached=True,
     ),
     f"{_BACKENDS}.db.DatabaseCache": Family(
-        name="database", title="database", operation_timeout=None
+        name="database",
+        title="database",
+        operation_timeout=None,
+        database=True,
+        stateless=True,
+        validates_keys=True,
     ),
     f"{_BACKENDS}.filebased.FileBasedCache": Family(
-        name="file", title="file", operation_timeout=None
+        name="file",
+        title="file",
+        operation_timeout=None,
+        in_place=True,
+        stateless=True,
+        validates_keys=True,
     ),
     f"{_BACKENDS}.locmem.LocMemCache": Family(
-        name="local_memory", title="local memory", operation_timeout=None, per_process=True
+        name="local_memory",
+        title="local memory",
+        operation_timeout=None,
+        in_place=True,
+        per_process=True,
+        stateless=True,
+        validates_keys=True,
     ),
     f"{_BACKENDS}.dummy.DummyCache": Family(
-        name="dummy", title="dummy", operation_timeout=None, per_process=True
+        name="dummy",
+        title="dummy",
+        operation_timeout=None,
+        in_place=True,
+        per_process=True,
+        keeps_nothing=True,
+        stateless=True,
+        validates_keys=True,
     ),
 }
 
@@ -91,6 +146,11 @@ def family_of(backend: type) -> Family:
         if family is not None:
             return family
     return OTHER
+
+
+def is_stateless(path: str) -> bool:
+    """Whether one instance of the backend with this dotted path does for all threads and tasks."""
+    return FAMILIES.get(path, OTHER).stateless
 
 
 def default_limits() -> str:

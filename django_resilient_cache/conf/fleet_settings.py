@@ -21,11 +21,6 @@ from django_resilient_cache.conf.problems import Problem, describe, show, sugges
 
 SETTING = "RESILIENT_CACHE_CONTROL_ALIAS"
 
-#: Families whose servers end entries by their own clock.
-_KEEPING_TIME = frozenset(
-    {"redis", "django_redis", "django_valkey", "pymemcache", "pylibmc", "memcached"}
-)
-
 #: Calls to the board in flight at one time, where they are made on threads.
 _CONCURRENCY = 4
 
@@ -57,7 +52,7 @@ def control_config(seconds: float, families: Families) -> ControlConfig | None:
     module = _settings_module()
     return ControlConfig(
         layer=_as_layer(alias, family, seconds) if family else None,
-        keeps_time=family is not None and family.name in _KEEPING_TIME,
+        keeps_time=family is not None and family.asks_server,
         project=_project(module),
         settings_module=module,
         path=_project_path(module),
@@ -142,14 +137,13 @@ def _as_layer(alias: str, family: Family, seconds: float) -> LayerConfig:
     return LayerConfig(
         alias=alias,
         backend=entry["BACKEND"],
-        family=family.name,
+        family=family,
         operation_timeout=seconds,
         timeout_strategy="thread" if strategy == "thread" else "auto",
         max_concurrency=_CONCURRENCY,
         breaker=BreakerConfig(),
         own_timeout=False,
         timeout=None,
-        per_process=family.per_process,
     )
 
 

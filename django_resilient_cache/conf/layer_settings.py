@@ -25,8 +25,8 @@ class LayerConfig:
     alias: str
     backend: str
     """Dotted path of its class."""
-    family: str
-    """Which client it uses; see families.py."""
+    family: Family
+    """What its backend can do."""
     operation_timeout: float | None
     """Seconds for one operation; None: no limit."""
     timeout_strategy: str
@@ -38,8 +38,6 @@ class LayerConfig:
     """Whether the alias has a TIMEOUT of its own."""
     timeout: float | None
     """That TIMEOUT in seconds; None: entries never expire, or there is none of its own."""
-    per_process: bool
-    """Whether each process has contents of its own."""
 
 
 def layer_options(
@@ -94,7 +92,7 @@ def _strategy_rules(
     alias: str, written: Entry, family: Family, options: LayerOptions
 ) -> Iterator[Problem]:
     """A limit that is configured is kept, so what cannot be kept is refused."""
-    if family.name == "dummy":  # stands where another backend was, whose options it leaves alone
+    if family.keeps_nothing:  # stands where another backend was, whose options it leaves alone
         return
     strategy, limit = options.timeout_strategy, options.operation_timeout
     at_strategy = setting_path(alias, "RESILIENCE", "TIMEOUT_STRATEGY")

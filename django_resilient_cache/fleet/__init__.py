@@ -12,53 +12,53 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from django_resilient_cache.fleet.board.board import Board
-    from django_resilient_cache.fleet.worker.heartbeat import Member
+    from django_resilient_cache.fleet.worker.heartbeat import Heartbeat
 
 logger = logging.getLogger("django_resilient_cache")
 
-_member: Member | None = None
+_heartbeat: Heartbeat | None = None
 
 
-def install() -> Member:
+def install() -> Heartbeat:
     """Make this process a worker, once it uses a chain.  Nothing is started by that."""
-    global _member  # noqa: PLW0603 - one process is one worker
-    if _member is not None:
-        return _member
+    global _heartbeat  # noqa: PLW0603 - one process is one worker
+    if _heartbeat is not None:
+        return _heartbeat
     from django.core.signals import setting_changed
 
     from django_resilient_cache.concurrency.background import background
     from django_resilient_cache.fleet.board.host import this_clock, this_process
     from django_resilient_cache.fleet.board_checks import register_checks
     from django_resilient_cache.fleet.worker.exits import on_other_ends
-    from django_resilient_cache.fleet.worker.heartbeat import Member
-    from django_resilient_cache.fleet.worker.local_layers import LocalSite
+    from django_resilient_cache.fleet.worker.heartbeat import Heartbeat
+    from django_resilient_cache.fleet.worker.local_layers import LocalLayers
     from django_resilient_cache.layer.registry import registry
     from django_resilient_cache.signals import breaker_state_changed
 
-    member = _member = Member(
-        LocalSite(),
+    heartbeat = _heartbeat = Heartbeat(
+        LocalLayers(),
         _board_of_settings,
         this_clock(),
         this_process,
         silent=_under_test,
-        on_join=lambda: on_other_ends(lambda: _end(member)),
+        on_join=lambda: on_other_ends(lambda: _end(heartbeat)),
     )
 
     def changed(**kwargs: Any) -> None:
-        member.changed()
+        heartbeat.changed()
 
     def setting(*, setting: str, **kwargs: Any) -> None:
         if setting in ("CACHES", "RESILIENT_CACHE_CONTROL_ALIAS"):
-            member.forget_board()
+            heartbeat.forget_board()
 
     uid = "django_resilient_cache.fleet"
     breaker_state_changed.connect(changed, weak=False, dispatch_uid=uid)
     setting_changed.connect(setting, weak=False, dispatch_uid=uid)
-    background.add_tick(member.tick)
+    background.add_tick(heartbeat.tick)
     registry.background_from_first_use = True
-    atexit.register(_say_goodbye, member)  # after the background thread's own, and so run before it
+    atexit.register(_leave, heartbeat)  # after the background thread's own, and so run before it
     register_checks()
-    return member
+    return heartbeat
 
 
 def _board_of_settings() -> Board | None:
@@ -75,17 +75,17 @@ def _board_of_settings() -> Board | None:
     return None if config is None else open_board(config)
 
 
-def _say_goodbye(member: Member) -> None:
+def _leave(heartbeat: Heartbeat) -> None:
     from django_resilient_cache.concurrency.background import background
 
-    if member.joined:
-        background.send(member.leave)
+    if heartbeat.joined:
+        background.send(heartbeat.leave)
 
 
-def _end(member: Member) -> None:
+def _end(heartbeat: Heartbeat) -> None:
     from django_resilient_cache.concurrency.background import background
 
-    _say_goodbye(member)
+    _leave(heartbeat)
     background.stop()
 
 

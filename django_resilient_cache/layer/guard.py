@@ -19,8 +19,13 @@ from django_resilient_cache.layer.counters import Counters
 from django_resilient_cache.layer.telemetry import Telemetry
 from django_resilient_cache.timeouts.blame import Blame, blame
 from django_resilient_cache.timeouts.deadline import remaining
-from django_resilient_cache.timeouts.from_event_loop import AwaitedLimit
-from django_resilient_cache.timeouts.time_limit import BulkheadFull, TimedOut, TimeLimit
+from django_resilient_cache.timeouts.direct import DirectLimit
+from django_resilient_cache.timeouts.time_limit import (
+    AwaitedLimit,
+    BulkheadFull,
+    TimedOut,
+    TimeLimit,
+)
 
 #: Looking up a member costs as much as the rest of a comparison.
 _HIT, _MISS, _DONE = Kind.HIT, Kind.MISS, Kind.DONE
@@ -54,7 +59,7 @@ class Guard:
     ) -> None:
         self.alias = config.alias
         #: Whether there is no limit to keep: the caller's own instance is called in place.
-        self.direct = limit.strategy == "direct"
+        self.direct = isinstance(limit, DirectLimit)
         #: Whether it is called in place from an event loop too.
         self.in_place = self.direct and awaited is None
         self._limit = limit
@@ -71,9 +76,9 @@ class Guard:
             on_change=self._changed,
             successes=self.counters.answers,
         )
-        limit.refused = self._is_not_closed
+        limit.is_rejecting = self._is_not_closed
         if awaited is not None:
-            awaited.refused = self._is_not_closed
+            awaited.is_rejecting = self._is_not_closed
 
     @property
     def strategy(self) -> str:

@@ -19,9 +19,8 @@ from django_resilient_cache.concurrency.background import INTERVAL, background
 from django_resilient_cache.layer.guard import Guard
 from django_resilient_cache.layer.layer import Layer
 from django_resilient_cache.layer.telemetry import Telemetry
-from django_resilient_cache.timeouts.from_event_loop import AwaitedLimit
 from django_resilient_cache.timeouts.strategy import make_awaited, make_limit
-from django_resilient_cache.timeouts.time_limit import TimeLimit
+from django_resilient_cache.timeouts.time_limit import AwaitedLimit, TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -90,7 +89,7 @@ def _layer_of(alias: str) -> Layer:
     config = conf.layer_config(alias)
     limit = make_limit(config)
     awaited = make_awaited(config, limit)
-    transactions = Transactions(alias) if config.family == "database" else None
+    transactions = Transactions(alias) if config.family.database else None
     return make_layer(config, limit, awaited=awaited, transactions=transactions)
 
 

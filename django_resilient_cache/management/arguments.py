@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from django.core.management.base import CommandError
 from django_resilient_cache import conf
 from django_resilient_cache.fleet.board.order import Action
 from django_resilient_cache.fleet.board.records import LONGEST_TEXT
-from django_resilient_cache.management.wording import OPTIONS, plain
+from django_resilient_cache.fleet.console.wording import OPTIONS, plain
 
 #: The exit code for what was typed wrongly; nothing has been done then.
 MISTYPED = 2
@@ -177,3 +180,17 @@ def _seconds(option: str, written: object, default: float, most: int, zero: str)
             f"{option} {plain(str(written))}: write a number of seconds from 0 to {most} ({zero})."
         )
     return seconds
+
+
+def actor() -> str:
+    """Return "shell ada@web1", or "shell root@web1 (sudo by ada)"."""
+    behind = os.environ.get("SUDO_USER")
+    return f"shell {user()}@{socket.gethostname()}" + (f" (sudo by {behind})" if behind else "")
+
+
+def user() -> str:
+    """Return the user's name; in a container a user may have none but a number."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from django_resilient_cache import conf
 from django_resilient_cache.fleet.console.summary import Group, LayerSummary
 from django_resilient_cache.fleet.console.view import Fleet
-from django_resilient_cache.management.wording import (
+from django_resilient_cache.fleet.console.wording import (
     ahead,
     clock,
     counted,

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
+from django_resilient_cache.fleet.board.layer_view import LayerView
 from django_resilient_cache.fleet.board.order import Order
 from django_resilient_cache.fleet.console.summary import Group, LayerSummary
-from django_resilient_cache.fleet.console.view import Fleet, LayerView, Standing, Worker
+from django_resilient_cache.fleet.console.view import Fleet, Standing, Worker
 from django_resilient_cache.management.check_output import problems
 from django_resilient_cache.management.order_results import Outcome
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from django_resilient_cache.fleet.board.order import Action, Order
 from django_resilient_cache.fleet.console.control import BoardUnavailable, Control
 from django_resilient_cache.fleet.console.view import Fleet, Progress
-from django_resilient_cache.management.arguments import Request
-from django_resilient_cache.management.terminal import Page
-from django_resilient_cache.management.wording import (
+from django_resilient_cache.fleet.console.wording import (
     clock,
     counted,
     given_by,
@@ -21,6 +19,8 @@ from django_resilient_cache.management.wording import (
     ordered,
     plain,
 )
+from django_resilient_cache.management.arguments import Request
+from django_resilient_cache.management.terminal import Page
 
 _EVERY = 0.1
 """Seconds between two looks at how far the workers are."""

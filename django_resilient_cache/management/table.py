@@ -7,11 +7,8 @@ from dataclasses import dataclass, replace
 
 from django_resilient_cache.fleet.console.summary import Group, LayerSummary
 from django_resilient_cache.fleet.console.view import Fleet
-from django_resilient_cache.management.check_output import next_trial, unread
-from django_resilient_cache.management.terminal import Page
-from django_resilient_cache.management.wording import (
+from django_resilient_cache.fleet.console.wording import (
     clock,
-    columns,
     counted,
     heading_clock,
     introduced,
@@ -20,6 +17,8 @@ from django_resilient_cache.management.wording import (
     roughly,
     standing_order,
 )
+from django_resilient_cache.management.check_output import next_trial, unread
+from django_resilient_cache.management.terminal import Page
 
 _GAP = "  "
 _LEAST_NAME = 8
@@ -57,11 +56,11 @@ class _Column:
 
     @property
     def width(self) -> int:
-        return min(self.most, max(map(columns, (self.heading, *self.cells))))
+        return min(self.most, max(map(len, (self.heading, *self.cells))))
 
     def padded(self, text: str, page: Page) -> str:
         text = page.cut(text, self.width)
-        room = " " * (self.width - columns(text))
+        room = " " * (self.width - len(text))
         return room + text if self.right else text + room
 
 
@@ -133,7 +132,7 @@ def _warnings(layer: LayerSummary, now: float) -> Iterator[str]:
 def _laid_out(rows: Sequence[_Row], page: Page) -> Iterator[str]:
     shown = _fitted(rows, page.width)
     room = page.width - _used(shown)
-    beside = room >= min(_LEAST_WHY, max((columns(row.why) for row in rows), default=0))
+    beside = room >= min(_LEAST_WHY, max((len(row.why) for row in rows), default=0))
     headings = [column.padded(column.heading, page) for column in shown]
     headings.append("Why" if beside and any(row.why for row in rows) else "")
     yield page.strong(_GAP.join(headings).rstrip())

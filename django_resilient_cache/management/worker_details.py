@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from django_resilient_cache.fleet.console.view import Change, Fleet, LayerView, Worker
-from django_resilient_cache.management.check_output import next_trial
-from django_resilient_cache.management.terminal import Page
-from django_resilient_cache.management.wording import (
+from django_resilient_cache.fleet.board.layer_view import Change, LayerView
+from django_resilient_cache.fleet.console.view import Fleet, Worker
+from django_resilient_cache.fleet.console.wording import (
     ahead,
     clock,
-    columns,
     counted,
     introduced,
     plain,
     roughly,
 )
+from django_resilient_cache.management.check_output import next_trial
+from django_resilient_cache.management.terminal import Page
 
 _INDENT = "  "
 
@@ -38,11 +38,11 @@ def _worker(worker: Worker, aliases: Iterable[str], page: Page, now: float) -> I
 
 def _layer(alias: str, view: LayerView, page: Page, now: float) -> Iterator[str]:
     name = page.cut(f"{_INDENT}{plain(alias)}: ")
-    state = page.cut(f"{page.symbol(view.state)} {plain(view.state)}", page.width - columns(name))
+    state = page.cut(f"{page.symbol(view.state)} {plain(view.state)}", page.width - len(name))
     rest = f" since {clock(view.since, now)} ({roughly(now - view.since)})"
     trial = next_trial(view.retry_after)
     rest += f", next trial {trial}" if trial else ""
-    room = page.width - columns(name) - columns(state)
+    room = page.width - len(name) - len(state)
     yield f"{name}{page.state(view.state, state)}{page.cut(rest, room)}"
     for text in (_limit(view), _calls(view), *_kept(view), *_errors(view)):
         yield page.cut(f"{_INDENT * 2}{text}")

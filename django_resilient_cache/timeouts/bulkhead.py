@@ -1,204 +1,278 @@
-"""How tasks wait for a place: a thread, a connection, a call among those under way.
+"""How threads and tasks wait for a place: a thread, a connection, a call among those under way.
 
-Nothing here takes a lock: a task that is collected as garbage leaves its queue in the middle of
-whatever the collecting thread does.
+A place is handed over without a lock: a task that is collected as garbage leaves its queue in the
+middle of whatever the collecting thread does.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
 
 T = TypeVar("T")
 
-#: Who has waited for this share of the time for it comes too late to make much of a place.
+#: Who has waited for this share of its time gets a place too late to make much of it.
 _TOO_LATE = 0.9
 
 
 class WaitQueue:
-    """The tasks that wait for one of a limited number of places (threads, connections).
+    """Those that wait for one of a limited number of places (threads, connections).
 
-    Who waits longest is next, and who comes does not overtake, nor take what another one was called
-    for.  Where the first has little of its time left, more want a place than can have one: in that
-    order each would get it too late to use it.  Then who came last is next, until the others have
-    given up (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
+    The one that waits longest is next, and a task that comes does not overtake, nor take the place
+    that another was called for.  Where the first has little of its time left, more want a place
+    than can have one: in that order each would get it too late to use it.  Then the one that came
+    last is next, until the others have given up (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue
+    13(8), 2015).  A thread takes what is free when it comes: to wake another one takes a while in a
+    busy process, in which nobody would have the place.
+
+    A waiter is in one of four states.  Each is a place where it stands, and each move is one
+    operation of a deque:
+
+    * waiting: in `waiting`;
+    * called: in `called`, by whoever freed a place (`call_next`), and about to be woken;
+    * looking: first in `waiting` again, by its own thread or task: it tries to take the place.
+      Where it finds none it stays, and is the next one;
+    * gone: in neither.  It has a place, has given up, or was rejected.  If it was called and has no
+      use for the place, it calls the next one.
 
     `free` tells how many places there are to take at the moment.
     """
 
     def __init__(self, free: Callable[[], int]) -> None:
-        self._places_free = free
-        self._waiting: deque[Waiter] = deque()
-        #: Those who were called and have not looked yet.
-        self._called: deque[Waiter] = deque()
+        self._free_places = free
+        self.waiting: deque[Waiter] = deque()
+        self.called: deque[Waiter] = deque()
 
-    def freed(self) -> None:
-        """Have one of those who wait look for the place that was given back just now."""
-        while self._waiting:
-            with suppress(IndexError):
-                turn = self._waiting.pop() if self._waiting[0].late else self._waiting.popleft()
-                if turn.call():
-                    return  # else its loop has stopped, or it has left: the next one
+    def take(self, try_take: Callable[[], T | None], seconds: float | None) -> T | None:
+        """Return the place that `try_take` finds, waiting for up to `seconds` (None: without end).
 
-    def reject_waiting(self) -> None:
-        """End the wait of all who queue up: there is nothing to be had any more."""
-        for turn in _all(self._called):
-            turn.reject_waiting()
-        while self._waiting:
-            with suppress(IndexError):
-                self._waiting.popleft().reject_waiting()
-
-    def someone_is_next(self) -> bool:
-        """Whether somebody waits whom one who comes now must not overtake."""
-        while self._waiting:
-            with suppress(IndexError, ValueError):
-                first = self._waiting[0]
-                if first.can_come:
-                    return not first.late or not self._more_than_called_for()
-                self._waiting.remove(first)
-                first.call()
-        return bool(self._called) and not self._more_than_called_for()
-
-    def _more_than_called_for(self) -> bool:
-        """Whether a place is free for one who was not called."""
-        for turn in _all(self._called):
-            if not turn.can_come:
-                _remove(self._called, turn)  # it looks as soon as its loop goes on
-        return self._places_free() > len(self._called)
-
-    async def take(self, look: Callable[[], T | None], seconds: float | None) -> T | None:
-        """Return the place that `look` finds, as soon as it is this task's turn.
-
-        None: there was none within `seconds` (None: without end), or all were turned away.
+        None: there was none in time, or all waiters were rejected.
         """
-        if not self.someone_is_next() and (found := look()) is not None:
-            return found
         ends = inf if seconds is None else monotonic() + seconds
-        with self.queue(seconds) as turn:
-            while not (self._may_look(turn) and (found := look()) is not None):
+        with WaitingThread(self, seconds) as waiter:
+            while (found := try_take()) is None:
                 left = None if seconds is None else ends - monotonic()
-                if (left is not None and left <= 0.0) or not await turn.comes(left):
+                if (left is not None and left <= 0.0) or not waiter.is_called(left):
                     return None
         return found
 
-    def _may_look(self, turn: Waiter) -> bool:
-        return turn.was_called or (turn.is_next and self._more_than_called_for())
+    async def atake(self, try_take: Callable[[], T | None], seconds: float | None) -> T | None:
+        """As `take`, in turn, while the event loop goes on."""
+        if not self.must_queue() and (found := try_take()) is not None:
+            return found
+        ends = inf if seconds is None else monotonic() + seconds
+        with WaitingTask(self, seconds) as waiter:
+            while not (waiter.may_look() and (found := try_take()) is not None):
+                left = None if seconds is None else ends - monotonic()
+                if (left is not None and left <= 0.0) or not await waiter.is_called(left):
+                    return None
+        return found
 
-    @contextmanager
-    def queue(self, seconds: float | None) -> Iterator[Waiter]:
-        """Queue up, for about `seconds` (None: without end).
+    def must_queue(self) -> bool:
+        """Whether somebody waits that a task which comes now must not overtake."""
+        while self.waiting:
+            with suppress(IndexError, ValueError):
+                first = self.waiting[0]
+                if first.can_be_woken:
+                    return not first.is_late or not self.has_spare_place()
+                self.waiting.remove(first)
+                first.call()
+        return bool(self.called) and not self.has_spare_place()
 
-        Inside, look for a place each time before waiting for a turn: one may have been freed
-        just before.
-        """
-        turn = Waiter(self._waiting, self._called, seconds)
-        try:
-            yield turn
-        finally:
-            had_use = turn.leave()
-            # There may be a place for the next one too: each who is called looks for one.
-            if self._waiting and (not had_use or self._more_than_called_for()):
-                self.freed()
+    def has_spare_place(self) -> bool:
+        """Whether more places are free than waiters were called for."""
+        for waiter in _all(self.called):
+            if not waiter.can_be_woken:
+                _remove(self.called, waiter)  # it looks as soon as its loop goes on
+        return self._free_places() > len(self.called)
+
+    def call_next(self) -> None:
+        """Have one of the waiters look for the place that was given back just now."""
+        while self.waiting:
+            with suppress(IndexError):
+                waiter = self.waiting.pop() if self.waiting[0].is_late else self.waiting.popleft()
+                if waiter.call():
+                    return  # else its loop has stopped, or it is gone: the next one
+
+    def reject_waiting(self) -> None:
+        """End the wait of all: there is nothing to be had any more."""
+        for waiter in _all(self.called):
+            waiter.reject()
+        while self.waiting:
+            with suppress(IndexError):
+                self.waiting.popleft().reject()
+
+
+class _ThreadEvent:
+    """As a `ThreadsafeEvent`, for a thread that waits."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> bool:
+        with suppress(RuntimeError):  # it is set
+            self._lock.release()
+        return True
+
+    def wait(self, seconds: float | None) -> bool:
+        return self._lock.acquire(timeout=-1 if seconds is None else seconds)
 
 
 class Waiter:
-    """One task in a queue: it waits, or was called and is about to look, or has left."""
+    """One thread or task, in a queue for the time of its block.
 
-    __slots__ = ("_called", "_event", "_late_at", "_left", "_waiting", "turned_away", "was_called")
+    In the block it looks for a place each time before it waits to be called: one may have been
+    freed just before.
+    """
 
-    def __init__(
-        self, waiting: deque[Waiter], called: deque[Waiter], seconds: float | None
-    ) -> None:
-        self._waiting = waiting
-        self._called = called
-        self._late_at = inf if seconds is None else monotonic() + seconds * _TOO_LATE
-        self._left = False
-        self.turned_away = False
-        #: Whether there is a place for it, or was until just now.
-        self.was_called = False
-        self._event = ThreadsafeEvent()
-        waiting.append(self)
+    __slots__ = ("_event", "_is_gone", "_is_late_at", "_is_looking", "_is_rejected", "_queue")
+
+    #: What wakes it.
+    _event: ThreadsafeEvent | _ThreadEvent
+
+    def __init__(self, queue: WaitQueue, seconds: float | None) -> None:
+        self._queue = queue
+        self._is_late_at = inf if seconds is None else monotonic() + seconds * _TOO_LATE
+        self._is_looking = self._is_rejected = self._is_gone = False
+
+    def __enter__(self) -> Self:
+        self._queue.waiting.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        queue = self._queue
+        self._is_gone = True
+        unused = not _remove(queue.waiting, self)
+        if unused:
+            _remove(queue.called, self)
+        # There may be a place for the next one too: each that is called looks for one.
+        if queue.waiting and (unused or queue.has_spare_place()):
+            queue.call_next()
 
     @property
-    def late(self) -> bool:
+    def is_late(self) -> bool:
         """Whether a place would come too late to make much of it."""
-        return monotonic() >= self._late_at
+        return monotonic() >= self._is_late_at
 
     @property
-    def can_come(self) -> bool:
-        """Whether its loop is there to let it."""
-        return self._event.loop.is_running()
-
-    @property
-    def is_next(self) -> bool:
-        """Whether nobody is before it."""
-        try:
-            return self._waiting[0] is self
-        except IndexError:  # called just now
-            return False
-
-    def call(self) -> bool:
-        """Have it look, which was taken out of the queue; return whether it will."""
-        self._called.append(self)
-        if self._event.set() and not self._left:
-            return True
-        _remove(self._called, self)
-        return False
-
-    def reject_waiting(self) -> None:
-        """Have it go."""
-        self.turned_away = True
-        self._event.set()
-
-    async def comes(self, seconds: float | None) -> bool:
-        """Wait for at most `seconds` (None: without end) to be called; then it is the next one."""
-        self.was_called = False
-        if not await self._event.wait(seconds) or self.turned_away:
-            return False
-        self.was_called = True
-        self._event = ThreadsafeEvent()
-        self._waiting.appendleft(self)
-        _remove(self._called, self)
+    def can_be_woken(self) -> bool:
+        """Whether it goes on when it is called."""
         return True
 
-    def leave(self) -> bool:
-        """Leave the queue; return False to one who was called meanwhile."""
-        self._left = True
-        if _remove(self._waiting, self):
+    def may_look(self) -> bool:
+        """Whether it is looking, or is next where there is more than others were called for."""
+        if self._is_looking:
             return True
-        _remove(self._called, self)
+        with suppress(IndexError):  # called just now
+            return self._queue.waiting[0] is self and self._queue.has_spare_place()
         return False
 
+    def call(self) -> bool:
+        """Have it look, which was taken out of those that wait; return whether it will."""
+        self._queue.called.append(self)
+        if self._event.set() and not self._is_gone:
+            return True
+        _remove(self._queue.called, self)
+        return False
 
-class Bulkhead(WaitQueue):
-    """Places for so many tasks at a time, from all event loops of the process; others queue."""
+    def reject(self) -> None:
+        """Have it go."""
+        self._is_rejected = True
+        self._event.set()
+
+    def _looks(self, called: bool) -> bool:
+        self._is_looking = called and not self._is_rejected
+        if self._is_looking:
+            self._queue.waiting.appendleft(self)
+            _remove(self._queue.called, self)
+        return self._is_looking
+
+
+class WaitingThread(Waiter):
+    """A thread that waits."""
+
+    __slots__ = ()
+
+    _event: _ThreadEvent
+
+    def __init__(self, queue: WaitQueue, seconds: float | None) -> None:
+        super().__init__(queue, seconds)
+        self._event = _ThreadEvent()
+
+    def is_called(self, seconds: float | None) -> bool:
+        """Wait for at most `seconds` (None: without end) to be called; then it is looking."""
+        self._is_looking = False
+        called = self._event.wait(seconds)
+        self._event = _ThreadEvent()
+        return self._looks(called)
+
+
+class WaitingTask(Waiter):
+    """A task that waits."""
+
+    __slots__ = ()
+
+    _event: ThreadsafeEvent
+
+    def __init__(self, queue: WaitQueue, seconds: float | None) -> None:
+        super().__init__(queue, seconds)
+        self._event = ThreadsafeEvent()
+
+    @property
+    def can_be_woken(self) -> bool:
+        """Whether its loop is running."""
+        return self._event.loop.is_running()
+
+    async def is_called(self, seconds: float | None) -> bool:
+        """As `WaitingThread.is_called`, while the event loop goes on."""
+        self._is_looking = False
+        called = await self._event.wait(seconds)
+        self._event = ThreadsafeEvent()
+        return self._looks(called)
+
+
+class Bulkhead:
+    """Lets so many threads and tasks in at a time, from all event loops of the process."""
 
     def __init__(self, most: int) -> None:
-        # A queue that threads may share: a semaphore takes two locks for each call.
+        # A deque that threads may share: a semaphore takes two locks for each call.
         self._free = deque([None] * most)
-        super().__init__(self._free.__len__)
+        self._queue = queue = WaitQueue(self._free.__len__)
+        self._waiting, self._called = queue.waiting, queue.called
 
     def enter_at_once(self) -> bool:
         """Take a place, if there is one that nobody waits for."""
-        return not self._waiting and not self._called and bool(self._taken())
+        return not self._waiting and not self._called and bool(self._try_enter())
 
-    async def enter(self, seconds: float) -> bool:
-        """Take a place within `seconds`; return whether there was one."""
-        return await self.take(self._taken, seconds) is not None
+    def enter(self, seconds: float | None) -> bool:
+        """Take a place within `seconds` (None: without end); return whether there was one."""
+        return self._queue.take(self._try_enter, seconds) is not None
+
+    async def aenter(self, seconds: float | None) -> bool:
+        """As `enter`, in turn, while the event loop goes on."""
+        return await self._queue.atake(self._try_enter, seconds) is not None
 
     def leave(self) -> None:
         """Give the place back."""
         self._free.append(None)
         if self._waiting:
-            self.freed()
+            self._queue.call_next()
 
-    def _taken(self) -> bool | None:
+    def reject_waiting(self) -> None:
+        """End the wait of all that have no place."""
+        self._queue.reject_waiting()
+
+    def _try_enter(self) -> bool | None:
         try:
             self._free.pop()
         except IndexError:
@@ -206,16 +280,16 @@ class Bulkhead(WaitQueue):
         return True
 
 
-def _all(turns: deque[Waiter]) -> list[Waiter]:
+def _all(waiters: deque[Waiter]) -> list[Waiter]:
     try:
-        return list(turns)
+        return list(waiters)
     except RuntimeError:  # changed by another thread meanwhile, where there is no GIL
         return []
 
 
-def _remove(turns: deque[Waiter], turn: Waiter) -> bool:
+def _remove(waiters: deque[Waiter], waiter: Waiter) -> bool:
     try:
-        turns.remove(turn)
+        waiters.remove(waiter)
     except ValueError:
         return False
     return True

@@ -9,14 +9,13 @@ from django.core.cache import BaseCache, caches
 
 from django_resilient_cache.adapters.instances import private_instance
 from django_resilient_cache.concurrency import forks
-from django_resilient_cache.timeouts.time_limit import Call, T, never
+from django_resilient_cache.timeouts.time_limit import Call, T, WithoutPlaces
 
 
-class DirectLimit:
-    """Calls the context's own instance, the one that ``caches[alias]`` gives."""
+class DirectLimit(WithoutPlaces):
+    """Calls the context's own instance, the one that ``caches[alias]`` gives, which Django closes."""
 
     strategy = "direct"
-    refused = staticmethod(never)
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -26,21 +25,14 @@ class DirectLimit:
         backend: BaseCache = caches[self._alias]
         return call.run(backend)
 
-    def reject_waiting(self) -> None:
-        """Nobody waits for a place."""
 
-    def close(self) -> None:
-        """Django closes the instances in ``caches`` itself."""
-
-
-class OwnDirectLimit:
+class OwnDirectLimit(WithoutPlaces):
     """Calls in place an instance of our own, one in each thread.
 
     For clients that, as callers configure them, take a lost server for an empty one.
     """
 
     strategy = "direct, own client"
-    refused = staticmethod(never)
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -54,16 +46,13 @@ class OwnDirectLimit:
             self._here.own = own = _Own(self._alias)
         return call.run(own.backend)
 
-    def reject_waiting(self) -> None:
-        """Nobody waits for a place."""
+    def close(self) -> None:
+        """Close the instances of all threads; the next calls make new ones."""
+        self._here = threading.local()
 
     def _reset_after_fork(self) -> None:
         """Forget the parent's connections."""
         _of_the_parent.append(self._here)
-        self._here = threading.local()
-
-    def close(self) -> None:
-        """Close the instances of all threads; the next calls make new ones."""
         self._here = threading.local()
 
 

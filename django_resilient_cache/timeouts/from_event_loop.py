@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 from asgiref.sync import sync_to_async
 from django.core.cache import BaseCache
@@ -20,23 +20,8 @@ from django_resilient_cache.timeouts.time_limit import (
     Call,
     T,
     TimedOut,
-    never,
+    WithoutPlaces,
 )
-
-
-class AwaitedLimit(Protocol):
-    """How one alias is called within a budget while the event loop goes on."""
-
-    refused: Callable[[], bool]
-
-    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
-        """As `TimeLimit.call`.  Cancellation passes at once; `call.abandoned` is what goes on then."""
-
-    def reject_waiting(self) -> None:
-        """As `TimeLimit.reject_waiting`."""
-
-    def close(self) -> None:
-        """As `TimeLimit.close`."""
 
 
 class SocketsOnThreads:
@@ -45,26 +30,26 @@ class SocketsOnThreads:
     def __init__(self, limit: SocketsLimit, threads: ThreadLimit) -> None:
         self._limit = limit
         self._threads = threads
+        self.reject_waiting = threads.reject_waiting
+        self.close = threads.close
 
     @property
-    def refused(self) -> Callable[[], bool]:
-        return self._threads.refused
+    def is_rejecting(self) -> Callable[[], bool]:
+        """Those of its threads."""
+        return self._threads.is_rejecting
 
-    @refused.setter
-    def refused(self, refused: Callable[[], bool]) -> None:
-        self._threads.refused = refused
+    @is_rejecting.setter
+    def is_rejecting(self, is_rejecting: Callable[[], bool]) -> None:
+        self._threads.is_rejecting = is_rejecting
 
     async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """As `AwaitedLimit.acall`."""
         ends = None if budget is None else monotonic() + budget
-        return await self._threads.acall(
-            _OnSockets(self._limit, call, ends, trial=trial), budget, trial=trial
-        )
-
-    def reject_waiting(self) -> None:
-        self._threads.reject_waiting()
-
-    def close(self) -> None:
-        self._threads.close()
+        on_sockets = _OnSockets(self._limit, call, ends, trial=trial)
+        try:
+            return await self._threads.acall(on_sockets, budget, trial=trial)
+        finally:
+            call.abandoned = on_sockets.abandoned
 
 
 class _OnSockets(Generic[T]):
@@ -77,14 +62,7 @@ class _OnSockets(Generic[T]):
         self._call = call
         self._ends = ends
         self._trial = trial
-
-    @property
-    def abandoned(self) -> Abandoned | None:
-        return self._call.abandoned
-
-    @abandoned.setter
-    def abandoned(self, abandoned: Abandoned | None) -> None:
-        self._call.abandoned = abandoned
+        self.abandoned: Abandoned | None = None
 
     def run(self, backend: BaseCache) -> T:
         left = None if self._ends is None else self._ends - monotonic()
@@ -93,18 +71,19 @@ class _OnSockets(Generic[T]):
         return self._limit.call(self._call, left, trial=self._trial)
 
 
-class OrmThread:
+class OrmThread(WithoutPlaces):
     """Calls a database without a limit where Django's async code does so: in the ORM's thread.
 
-    There are the connections that the code around it uses, and their transactions.
+    There are the connections that the code around it uses, and their transactions.  Django closes
+    them.
     """
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self.refused: Callable[[], bool] = never  # there are no places
         self._backend: BaseCache | None = None
 
     async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """As `AwaitedLimit.acall`."""
         if self._backend is None:
             self._backend = private_instance(self._alias)
         in_thread = _CallInThread(call, self._backend)
@@ -117,12 +96,6 @@ class OrmThread:
                 call.abandoned = in_thread
             raise
         return result
-
-    def reject_waiting(self) -> None:
-        """Nobody waits for a place."""
-
-    def close(self) -> None:
-        """Django closes the connections."""
 
 
 class _CallInThread(AbandonedCall):

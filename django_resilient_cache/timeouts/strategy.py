@@ -10,30 +10,23 @@ from django_resilient_cache import conf
 from django_resilient_cache.adapters.memcached import strange_client as _strange_client
 from django_resilient_cache.timeouts.direct import DirectLimit, OwnDirectLimit
 from django_resilient_cache.timeouts.from_event_loop import (
-    AwaitedLimit,
     OrmThread,
     SocketsOnThreads,
 )
-from django_resilient_cache.timeouts.sockets import greenlets
-from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.sockets import greenlets, supported_clients
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
 from django_resilient_cache.timeouts.threads.thread_limit import ThreadLimit
-from django_resilient_cache.timeouts.time_limit import TimeLimit
+from django_resilient_cache.timeouts.time_limit import AwaitedLimit, TimeLimit
 
 logger = logging.getLogger("django_resilient_cache")
-
-#: The families whose clients the sockets limit may know, and those that could use such a client.
-SOCKETS = frozenset(
-    {"redis", "django_redis", "django_valkey", "pymemcache", "pylibmc", "memcached"}
-)
-MEMCACHED = frozenset({"pymemcache", "pylibmc", "memcached"})
 
 
 def make_limit(config: conf.LayerConfig) -> TimeLimit:
     """Return the limit that keeps `config.operation_timeout`."""
     strategy, reason = choose(config)
     if strategy == "direct":
-        own = config.family in MEMCACHED
-        return OwnDirectLimit(config.alias) if own else DirectLimit(config.alias)
+        direct = OwnDirectLimit if config.family.memcached else DirectLimit
+        return direct(config.alias)
     if strategy == "sockets":
         return SocketsLimit(config.alias, config.max_concurrency)
     if reason is not None:
@@ -45,18 +38,14 @@ def make_limit(config: conf.LayerConfig) -> TimeLimit:
 
 def choose(config: conf.LayerConfig) -> tuple[str, str | None]:
     """Return the strategy, and why it is not the sockets one where that was to be expected."""
-    if config.operation_timeout is None or config.family == "dummy":
+    if config.operation_timeout is None or config.family.keeps_nothing:
         return "direct", None
     if config.timeout_strategy in ("direct", "thread"):
         return config.timeout_strategy, None
-    if config.family not in SOCKETS:
+    if not config.family.asks_server:
         return "thread", None
-    reason = unsupported(config.alias)
+    reason = supported_clients.unsupported(config.alias)
     return ("thread", reason) if reason else ("sockets", None)
-
-
-#: The families that are called in an event loop as they are: nothing there waits for a server.
-IN_PLACE = frozenset({"local_memory", "file", "dummy"})
 
 
 def make_awaited(config: conf.LayerConfig, limit: TimeLimit) -> AwaitedLimit | None:
@@ -68,14 +57,14 @@ def make_awaited(config: conf.LayerConfig, limit: TimeLimit) -> AwaitedLimit | N
     threads = ThreadLimit(config.alias, config.max_concurrency)
     if isinstance(limit, SocketsLimit):
         return SocketsOnThreads(limit, threads)
-    if config.family in IN_PLACE:
+    if config.family.in_place:
         return None
-    return OrmThread(config.alias) if config.family == "database" else threads
+    return OrmThread(config.alias) if config.family.database else threads
 
 
 def strange_client(config: conf.LayerConfig) -> str | None:
     """Return the client of a Memcached layer, where what it does about errors is not known."""
-    if config.family not in MEMCACHED:
+    if not config.family.memcached:
         return None
     client = _strange_client(caches.create_connection(config.alias))
     return None if client is None else f"{client.__module__}.{client.__qualname__}"

@@ -63,9 +63,7 @@ class Call(Protocol[T_co]):
 class TimedOut(Exception):
     """The budget of one call ended before the call did.
 
-    `server_seconds`: how long the other side really had: the time spent waiting for it, without
-    what this process lost to its own busy threads.  A layer is blamed for the time that it had,
-    never for the time that its caller could not spare.
+    `server_seconds`: how long the other side really had, see `blame`.
     """
 
     def __init__(self, server_seconds: float) -> None:
@@ -90,13 +88,25 @@ def never() -> bool:
     return False
 
 
-class TimeLimit(Protocol):
+class Limit(Protocol):
+    """What holds for every way of calling one alias within a budget."""
+
+    #: Whether calls that have waited for a place are not to be made any more: what others were told
+    #: meanwhile holds for them too.
+    is_rejecting: Callable[[], bool]
+
+    def reject_waiting(self) -> None:
+        """Let those go who wait for a place, with `BulkheadFull`: it `is_rejecting`."""
+
+    def close(self) -> None:
+        """Let go of connections and idle threads; the limit can be used again."""
+
+
+class TimeLimit(Limit, Protocol):
     """How one alias is called within a budget."""
 
+    #: As operators are shown it.
     strategy: str
-    #: Whether those who have waited for a place are not to ask any more: what others were told
-    #: meanwhile holds for them too.
-    refused: Callable[[], bool]
 
     def call(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
         """Run `call` on a backend for at most `budget` seconds (None: no limit).
@@ -106,8 +116,21 @@ class TimeLimit(Protocol):
         `call.abandoned` is what may still be made.
         """
 
+
+class AwaitedLimit(Limit, Protocol):
+    """How one alias is called within a budget while the event loop goes on."""
+
+    async def acall(self, call: Call[T], budget: float | None, *, trial: bool) -> T:
+        """As `TimeLimit.call`.  Cancellation passes at once; `call.abandoned` is what goes on then."""
+
+
+class WithoutPlaces:
+    """Mixed in: callers do not wait for a place, and there is nothing to let go of."""
+
+    is_rejecting: Callable[[], bool] = staticmethod(never)
+
     def reject_waiting(self) -> None:
-        """Let those go who wait for a place, with `BulkheadFull`: they are `refused` now."""
+        """As `Limit.reject_waiting`."""
 
     def close(self) -> None:
-        """Let go of connections and idle threads; the limit can be used again."""
+        """As `Limit.close`."""

@@ -14,7 +14,8 @@ from tests.admin.fleets import layer, worker
 if TYPE_CHECKING:
     from django.test import Client
 
-    from django_resilient_cache.fleet.console.view import LayerView, Worker
+    from django_resilient_cache.fleet.board.layer_view import LayerView
+    from django_resilient_cache.fleet.console.view import Worker
 
 #: When it is while these tests look.
 AT = datetime(2026, 7, 1, 3, 2, 30, tzinfo=UTC).timestamp()

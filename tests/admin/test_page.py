@@ -111,7 +111,7 @@ def test_many_workers_are_looked_at_less_often(viewer: Client, control: FakeCont
 
 
 def test_transitions_of_all_layers_the_newest_first(viewer: Client, control: FakeControl):
-    from django_resilient_cache.fleet.console.view import Change
+    from django_resilient_cache.fleet.board.layer_view import Change
 
     changes = [
         Change(at=AT - age, old="closed", new="open", reason=f"{age} ago", error=None)

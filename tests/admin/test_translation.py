@@ -55,9 +55,7 @@ def placeholders(text: str) -> list[str]:
 
 
 def test_german_is_complete():
-    german = catalog("de")
-    assert german.keys() == catalog("en").keys()
-    for (_context, text), translations in german.items():
+    for (_context, text), translations in catalog("de").items():
         assert translations
         assert all(translations), text
     assert "fuzzy" not in (ROOT / "locale/de/LC_MESSAGES/django.po").read_text(encoding="utf-8")
@@ -81,7 +79,7 @@ def test_the_compiled_catalog_is_that_of_the_text():
     )
 
 
-def test_the_catalogs_have_every_text_of_the_source(tmp_path: Path):
+def test_the_catalog_has_every_text_of_the_source_and_no_other(tmp_path: Path):
     if shutil.which("xgettext") is None:
         unavailable("no xgettext on the PATH (Debian: gettext)")
     for source in SOURCES:
@@ -96,7 +94,7 @@ def test_the_catalogs_have_every_text_of_the_source(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "locale/en/LC_MESSAGES/django.po").read_text(encoding="utf-8")
-    assert parsed(written).keys() == catalog("en").keys()
+    assert parsed(written).keys() == catalog("de").keys()
 
 
 @pytest.mark.django_db

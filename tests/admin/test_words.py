@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_resilient_cache.admin import words
+from django_resilient_cache.admin import translated
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from django_resilient_cache.admin import words
     ],
 )
 def test_a_span(seconds: float, said: str):
-    assert words.duration(seconds) == said.replace(" ", "\N{NO-BREAK SPACE}")
+    assert translated.duration(seconds) == said.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_a_span(seconds: float, said: str):
     ],
 )
 def test_the_name_of_an_error(error: str | None, name: str | None):
-    assert words.error_name(error) == name
+    assert translated.error_name(error) == name
 
 
 def test_a_long_error_is_cut():
-    assert words.error_text("x" * 1000) == "x" * 299 + "…"
+    assert translated.error_text("x" * 1000) == "x" * 299 + "…"
 
 
 def test_names():
-    assert words.some(["a", "b"]) == "a, b"
-    assert words.some(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert translated.some(["a", "b"]) == "a, b"
+    assert translated.some(["a", "b", "c", "d"]) == "a, b, c and 1 more"

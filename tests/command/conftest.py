@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from django_resilient_cache.management import actor
+from django_resilient_cache.management import arguments
 from django_resilient_cache.management.commands import breakers
 from tests.command.frozen_fleet import NOW, FakeControl
 
@@ -49,7 +49,7 @@ class Run:
 def _frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """03:06:20 in Berlin; ada sits at web1, before 80 columns, and nobody else uses it."""
     monkeypatch.setattr(breakers, "now", lambda: NOW)
-    monkeypatch.setattr(actor, "user", lambda: "ada")
+    monkeypatch.setattr(arguments, "user", lambda: "ada")
     monkeypatch.setattr(breakers, "others_in_use", lambda config: [])
     monkeypatch.setattr("socket.gethostname", lambda: "web1")
     monkeypatch.delenv("SUDO_USER", raising=False)

@@ -6,15 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from django_resilient_cache.fleet.board.layer_view import Change, LayerView
 from django_resilient_cache.fleet.board.order import Action, Order
-from django_resilient_cache.fleet.console.view import (
-    Change,
-    Fleet,
-    LayerView,
-    Progress,
-    Standing,
-    Worker,
-)
+from django_resilient_cache.fleet.console.view import Fleet, Progress, Standing, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

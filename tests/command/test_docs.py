@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management import load_command_class
 
-from django_resilient_cache.management.terminal import _ASCII_SYMBOLS, _SYMBOLS
+from django_resilient_cache.management.terminal import _SYMBOLS
 
 DOCS = Path(__file__).parents[2] / "docs" / "command.md"
 
@@ -37,4 +37,3 @@ def test_every_option_is_explained_and_no_other(text: str):
 def test_every_shape_is_explained(text: str):
     for state, symbol in _SYMBOLS.items():
         assert f"| `{symbol}` | {state} |" in text
-    assert f"`{' '.join(_ASCII_SYMBOLS.values())}`" in text

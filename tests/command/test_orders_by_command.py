@@ -11,7 +11,7 @@ from django_resilient_cache.fleet.board.order import Action
 from django_resilient_cache.fleet.console.control import BoardUnavailable, SharingOff
 from django_resilient_cache.fleet.console.view import Standing
 from django_resilient_cache.management import order_results
-from django_resilient_cache.management.actor import user
+from django_resilient_cache.management.arguments import user
 from django_resilient_cache.management.commands import breakers
 from tests.command.conftest import Run
 from tests.command.frozen_fleet import FakeControl, broken, fleet, order, view, worker, workers

@@ -11,7 +11,7 @@ from django.core.management.base import OutputWrapper
 
 from django_resilient_cache.fleet.console.control import BoardUnavailable
 from django_resilient_cache.management.commands import breakers
-from django_resilient_cache.management.watch import fitting, moves_cursor, watch
+from django_resilient_cache.management.terminal import fitting, moves_cursor, watch
 from tests.command.conftest import Run
 from tests.command.frozen_fleet import FakeControl, broken, fleet, view, workers
 

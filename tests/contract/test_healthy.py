@@ -28,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("still_agent")
 QUIRKS = {
     ("django-valkey", "versions_that_are_false"): "takes them for none",
     ("pylibmc", "touches"): "takes a TTL in the past for a lack of memory",
-    ("pylibmc", "values_that_refuse_to_be_pickled"): "hides where it pickles",
     ("pymemcache", "odd_timeouts"): "sends what the server cannot parse",
     ("pylibmc", "odd_timeouts"): "cuts numbers off at 32 bits",
     ("PostgreSQL", "a_long_key"): "does not fit its column",

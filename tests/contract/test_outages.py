@@ -31,7 +31,7 @@ from tests.contract.every_method import (
 from tests.contract.kinds import Kind
 from tests.contract.outages import WITH_SERVERS, Outage, all_outages
 from tests.contract.recorder import attempt
-from tests.entries import DATABASE
+from tests.entries import DATABASE, PYLIBMC
 from tests.services import wait_until
 from tests.services.shared_servers import SharedServers
 
@@ -100,6 +100,8 @@ def test_every_method(bench: Bench, outage: Outage, mode: str, api: Api) -> None
         if outage.fault != "refusing":
             assert wait_until(lambda: attempt(chain.get_many, ["connected"]) == {})
         with outage.lasts():
+            if bench.kind.backend == PYLIBMC:  # takes its first read for a miss: check W011
+                attempt(chain.get, "lost")
             make_all_calls(bench, chain, wanted)
             attempt(chain.set, "replaced", "new", None)
             attempt(chain.delete, "deleted")
@@ -119,9 +121,14 @@ def make_all_calls(bench: Bench, chain: Any, wanted: dict[str, Any]) -> None:
     for name in CALLS:
         before = layer.guard.counters.failures + layer.guard.counters.timeouts
         result = made(name, chain)
-        assert as_expected(result, wanted[name]), (name, result, wanted[name])
         noticed = layer.guard.counters.failures + layer.guard.counters.timeouts > before
+        # For libmemcached a connection that breaks is a miss: see the check W011.
+        if bench.kind.backend == PYLIBMC and not noticed:
+            assert as_expected(result, wanted[name]) or result in (ABOVE_ONLY[name], NOBODY[name])
+            continue
+        assert as_expected(result, wanted[name]), (name, result, wanted[name])
         assert noticed or name in unasked, f"{name}: nobody noticed"
+    assert layer.guard.counters.failures + layer.guard.counters.timeouts
 
 
 def repaired(chain: Any) -> bool:

@@ -15,7 +15,7 @@ from django_resilient_cache.fleet.board.board import Board
 from django_resilient_cache.fleet.board.host import Clock, Process
 from django_resilient_cache.fleet.board.order import Action, Order
 from django_resilient_cache.fleet.console.control import Control
-from django_resilient_cache.fleet.worker.heartbeat import Member
+from django_resilient_cache.fleet.worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -211,7 +211,7 @@ class SimWorker:
         self.site = SimSite(host.clock.elapsed)
         self.access = host.access()
         board = Board(self.access, project, host.clock.elapsed)
-        self.member = Member(self.site, lambda: board, host.clock, host.process, rng)
+        self.member = Heartbeat(self.site, lambda: board, host.clock, host.process, rng)
         self.frozen = False
         self._due = host.world.now
 

@@ -19,7 +19,7 @@ from django_resilient_cache.fleet.board import report as reports
 from django_resilient_cache.fleet.board.host import this_clock, this_process
 from django_resilient_cache.fleet.board.order import Action, Order
 from django_resilient_cache.fleet.worker.exits import on_other_ends
-from django_resilient_cache.fleet.worker.local_layers import LocalSite
+from django_resilient_cache.fleet.worker.local_layers import LocalLayers
 from django_resilient_cache.layer.registry import registry
 from django_resilient_cache.layer.telemetry import CHANGES
 from django_resilient_cache.testing import faults
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("still_agent")
 
 
 @pytest.fixture
-def site(settings: Any) -> LocalSite:
+def site(settings: Any) -> LocalLayers:
     settings.CACHES = {
         "default": chain("redis"),
         "second": chain("wrong"),
@@ -38,7 +38,7 @@ def site(settings: Any) -> LocalSite:
         "behind": layer(MEMORY),
         "wrong": layer(MEMORY, {"MAX_FAILURES": 0}),
     }
-    return LocalSite()
+    return LocalLayers()
 
 
 def order(action: Action, alias: str = "redis", reason: str = "") -> Order:

@@ -23,4 +23,4 @@ def move(name: str, clocks: tuple[float, float]) -> None:
 def hurry(seconds: float) -> None:
     """Have workers report, and look who is gone, more often."""
     report.INTERVAL = seconds
-    roster.MUSTER = 2 * seconds
+    roster.LIVENESS_SWEEP = 2 * seconds

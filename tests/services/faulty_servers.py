@@ -82,12 +82,11 @@ class LoopServer(ABC):
 
     async def _stop(self) -> None:
         self._server.close()
-        for _ in range(5):  # what was accepted just now has its task, which begins soon
-            await asyncio.sleep(0)
-        while tasks := list(self._tasks):
-            for task in tasks:
+        # A connection that was accepted just now has tasks that have not begun: they close it.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(others, timeout=0.05)
         await self._cut()
         for _ in range(2):  # aborted transports close their sockets in the next round
             await asyncio.sleep(0)

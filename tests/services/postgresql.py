@@ -102,12 +102,16 @@ class PostgreSQLServer(RealServer):
 
     def kill(self) -> None:
         """End every process of the server at once."""
+        if self.running:
+            os.kill(self.pid, signal.SIGSTOP)  # so that it starts no more of them
         children = self._children() if self.running else []
         super().kill()
         for pid in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_until(self._refuses)
+        # One that still ends holds on to the memory that they share.
+        wait_until(lambda: not any(map(_is_alive, children)))
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -148,6 +152,14 @@ class PostgreSQLServer(RealServer):
         )
         if made.returncode:
             raise ServerDidNotStartError(f"initdb: {made.stderr[-2000:]}")
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait for whoever reaps it."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        return not status.rpartition(")")[2].split()[0].startswith(("Z", "X"))
+    return False
 
 
 def postgresql_server() -> PostgreSQLServer:

@@ -8,7 +8,8 @@ import pytest
 from django.core.cache.backends.memcached import PyMemcacheCache
 from django.test import override_settings
 
-from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+from django_resilient_cache.timeouts.sockets.supported_clients import unsupported
 from tests.entries import PYLIBMC, PYMEMCACHE, OwnMemcachedLibrary
 
 from .memcached import needs_pylibmc

@@ -168,7 +168,7 @@ def test_closing_ends_every_connection(memcached):
         proxy.answers = "hold"
         waiting = threading.Thread(target=timed, args=(call, limit), kwargs={"budget": 0.3})
         waiting.start()
-        time.sleep(0.05)
+        assert services.wait_until(lambda: not pool.free)
         limit.close()
         waiting.join()
 
@@ -247,7 +247,7 @@ def test_one_of_two_servers_away(two, fault):
         getattr(broken, fault)()
         end = time.monotonic() + 3.0  # bare, it is marked dead in this time and its keys move
         while time.monotonic() < end:
-            outcome, seconds = timed(call, limit, get, random.choice(ill))
+            outcome, _ = timed(call, limit, get, random.choice(ill))
             assert isinstance(outcome, TimedOut | OSError), outcome
             assert call(limit, get, random.choice(well), budget=2.0) == "old"
             time.sleep(0.1)
@@ -260,9 +260,11 @@ def test_one_of_two_servers_away(two, fault):
             lambda raw: raw.add(ill[0], "new"),
             lambda raw: raw.clear(),
         ):
-            outcome, seconds = timed(limit.call, FunctionCall(operation), LIMIT, trial=False)
-            assert isinstance(outcome, TimedOut | OSError), outcome
-            assert seconds <= LIMIT + 3 * GRACE
+            outcomes = [
+                timed(limit.call, FunctionCall(operation), LIMIT, trial=False) for _ in range(3)
+            ]
+            assert all(isinstance(outcome, TimedOut | OSError) for outcome, _ in outcomes), outcomes
+            assert min(seconds for _, seconds in outcomes) <= LIMIT + GRACE
         if fault == "freeze":
             broken.thaw()
         else:

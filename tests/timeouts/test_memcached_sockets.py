@@ -278,10 +278,12 @@ def test_a_connection_that_was_not_used_for_long_is_not_used_again(memcached):
 
 def test_a_name_lookup_that_never_ends(monkeypatch):
     """Callers are cut, and the lookups stay few: there is no way to end one."""
-    free, hung = threading.Event(), []
+    free, hung, looked_up = threading.Event(), [], socket.getaddrinfo
 
-    def lookup(*args, **kwargs):
-        hung.append(args)
+    def lookup(host, *args, **kwargs):
+        if host != "no.such.host":  # by a helper of the test before
+            return looked_up(host, *args, **kwargs)
+        hung.append(host)
         free.wait(20.0)
         raise OSError("no such host")
 
@@ -308,10 +310,11 @@ def test_a_pool_whose_connections_are_all_in_use_blames_nobody(memcached):
         limit_for(proxy.location, use_pooling=True, max_pool_size=1) as limit,
     ):
         call(limit, put, "key", "value", budget=2.0)
+        (client,) = limit.backend()._cache.clients.values()
         proxy.answers = "hold"
         holder = threading.Thread(target=timed, args=(call, limit), kwargs={"budget": 5.0})
         holder.start()
-        time.sleep(0.05)
+        assert services.wait_until(lambda: not client.client_pool.free)
 
         outcomes = [timed(call, limit) for _ in range(3)]
         proxy.answers = "pass"
@@ -341,16 +344,16 @@ def test_threads_that_wait_for_a_connection_have_it_one_after_the_other(memcache
         assert found == ["value"] * 300
 
 
-def test_a_client_that_comes_back_while_its_own_thread_takes_one_hangs_nobody():
-    """As garbage of a loop that was left behind, which is collected wherever that thread is."""
+def test_a_client_that_comes_back_lets_in_a_thread_that_waits():
     connections = Connections(object, 1)
-    connections.wait_for_place()
-    waiting = threading.Thread(target=connections.wait_for_place, daemon=True)
+    connections.enter()
+    waiting = threading.Thread(target=connections.enter, daemon=True)
     waiting.start()
-    assert services.wait_until(lambda: connections._waiting == 1)
+    bulkhead = connections._bulkhead
+    assert bulkhead is not None
+    assert services.wait_until(lambda: len(bulkhead._waiting) == 1)
 
-    with connections._freed:
-        connections.put(object(), connections.era)
+    connections.put(object(), connections.generation)
 
     waiting.join(5.0)
     assert not waiting.is_alive()

@@ -1,4 +1,7 @@
-"""Instances of our own: a Memcached that does not answer is never taken for an empty one."""
+"""Instances of our own: a Memcached that does not answer is not taken for an empty one.
+
+But for what pylibmc cannot tell, of which check W011 speaks.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,9 @@ HIDING: dict[Any, dict[str, Any]] = {
     },
 }
 
+#: What pylibmc takes a connection for that breaks while it reads, and what it then answers.
+TAKEN_FOR_MISSES = {"get": "default", "get_many": {}, "has_key": False}
+
 every_client = pytest.mark.parametrize("backend", CLIENTS)
 
 
@@ -99,6 +105,12 @@ def all_fail(raw, operations=OPERATIONS):
     }
 
 
+def unnoticed(backend, name):
+    """The answer of the operation that is the first one over a lost connection, by its name."""
+    taken = backend == PYLIBMC and name in TAKEN_FOR_MISSES
+    return {name: TAKEN_FOR_MISSES[name]} if taken else {}
+
+
 @every_client
 @pytest.mark.parametrize("options", [{}, HIDING], ids=["as installed", "told to hide it"])
 def test_killed(backend, options: dict[Any, dict[str, Any]], own_memcached):
@@ -107,11 +119,26 @@ def test_killed(backend, options: dict[Any, dict[str, Any]], own_memcached):
             raw = private_instance("default")
             raw.set("key", 1)
             own_memcached.kill()
-            assert not all_fail(raw, {name: operation})
+            assert all_fail(raw, {name: operation}) == unnoticed(backend, name)
             assert not all_fail(raw), f"after {name}"
             own_memcached.start()
-            assert raw.get("key", "default") == "default", f"it is asked again, after {name}"
+            if backend == PYMEMCACHE:
+                assert raw.get("key", "default") == "default", f"it is asked again, after {name}"
             raw.close()
+
+
+@needs_pylibmc
+@pytest.mark.parametrize("options", [{}, HIDING], ids=["as installed", "told to hide it"])
+def test_pylibmc_asks_a_server_that_is_back_within_two_seconds(
+    options: dict[Any, dict[str, Any]], own_memcached
+):
+    with configured(PYLIBMC, own_memcached.location, **options.get(PYLIBMC, {})):
+        raw = private_instance("default")
+        own_memcached.kill()
+        assert isinstance(outcome(OPERATIONS["set"], raw), Exception)
+        own_memcached.start()
+        assert services.wait_until(lambda: outcome(OPERATIONS["get"], raw) == "default", 5)
+        raw.close()
 
 
 @every_client
@@ -128,12 +155,14 @@ def test_frozen_for_longer_than_the_client_waits(backend, name, own_memcached):
         raw = private_instance("default")
         patiently(lambda: raw.set("key", 1))
         own_memcached.freeze()
-        assert not all_fail(raw, {name: OPERATIONS[name]})
-        assert not all_fail(raw, {name: OPERATIONS[name]})
+        assert all_fail(raw, {name: OPERATIONS[name]}) == unnoticed(backend, name)
+        # pylibmc remembers it for a second, and no longer: on a busy machine that may be over.
+        assert services.wait_until(lambda: not all_fail(raw, {name: OPERATIONS[name]}))
         own_memcached.thaw()
 
         def answers():
-            return outcome(lambda raw: raw.set("key", 5), raw) is None and raw.get("key") == 5
+            wrote = outcome(lambda raw: raw.set("key", 5), raw)
+            return wrote is None and outcome(lambda raw: raw.get("key"), raw) == 5
 
         assert services.wait_until(answers)  # it works off what it was sent before
         raw.close()
@@ -159,12 +188,12 @@ GARBAGE = {
 }
 
 
-@every_client
+@needs_pymemcache
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_is_no_miss(backend, garbage):
+def test_garbage_is_no_miss(garbage):
     with (
         services.AnsweringServer(lambda piece: garbage) as server,
-        configured(backend, server.location, **IMPATIENT[backend]),
+        configured(PYMEMCACHE, server.location, **IMPATIENT[PYMEMCACHE]),
     ):
         for name in ("get", "get_many", "has_key"):
             assert isinstance(outcome(OPERATIONS[name], private_instance("default")), Exception), (
@@ -172,17 +201,32 @@ def test_garbage_is_no_miss(backend, garbage):
             )
 
 
-@every_client
-def test_a_connection_that_is_cut_is_no_miss(backend, memcached):
-    with services.Proxy(memcached.address) as proxy, configured(backend, proxy.location):
+@needs_pymemcache
+def test_a_connection_that_is_cut_is_no_miss(memcached):
+    with services.Proxy(memcached.address) as proxy, configured(PYMEMCACHE, proxy.location):
         raw = private_instance("default")
         for _ in range(5):
             raw.set("key", "value")
             proxy.cut()
+            assert services.wait_until(lambda: not proxy._writers)
             time.sleep(0.05)
             assert isinstance(outcome(OPERATIONS["get"], raw), Exception)
             assert raw.get("key") == "value"
             assert raw.get_many(["key", "other"]) == {"key": "value"}
+        raw.close()
+
+
+@needs_pylibmc
+def test_for_pylibmc_a_connection_that_is_cut_is_one_miss(memcached):
+    """Should this fail, pylibmc has changed for the better: then check W011 can go."""
+    with services.Proxy(memcached.address) as proxy, configured(PYLIBMC, proxy.location):
+        raw = private_instance("default")
+        raw.set("key", "value")
+        proxy.cut()
+        assert services.wait_until(lambda: not proxy._writers)
+        time.sleep(0.05)
+        assert outcome(OPERATIONS["get"], raw) == "default"
+        assert services.wait_until(lambda: outcome(OPERATIONS["get"], raw) == "value", 5)
         raw.close()
 
 
@@ -207,8 +251,14 @@ def test_one_of_two_servers_away(backend, fault, own_memcached):
             assert well
             getattr(broken, fault)()
             for _ in range(3):  # failing is not what makes the keys move
-                assert isinstance(outcome(lambda raw: raw.get_many(keys), raw), Exception)
-                assert isinstance(outcome(lambda raw: raw.get(ill[0]), raw), Exception)
+                found = outcome(lambda raw: raw.get_many(keys), raw)
+                if backend == PYLIBMC:
+                    assert found.items() <= dict.fromkeys(well, "old").items(), "it leaves keys out"
+                else:
+                    assert isinstance(found, Exception)
+                assert services.wait_until(
+                    lambda: isinstance(outcome(lambda raw: raw.get(ill[0]), raw), Exception)
+                )
                 patiently(lambda: raw.get_many(well))
                 assert outcome(lambda raw: raw.get_many(well), raw) == dict.fromkeys(well, "old")
             writes = (
@@ -229,26 +279,7 @@ def test_one_of_two_servers_away(backend, fault, own_memcached):
             raw.close()
 
 
-# pylibmc asks again
-
-
-@needs_pylibmc
-def test_pylibmc_believes_a_hit_at_once_and_a_miss_at_the_second_time(memcached):
-    def asked():
-        stats = memcached.ask(b"stats\r\n", enough=b"END\r\n")
-        return int(stats.partition(b"STAT cmd_get ")[2].partition(b"\r\n")[0])
-
-    with configured(PYLIBMC, memcached.location):
-        raw = private_instance("default")
-        raw.set_many({"a": 1, "b": 2})
-        before = asked()
-        assert raw.get("a") == 1
-        assert raw.get_many(["a", "b"]) == {"a": 1, "b": 2}
-        assert asked() - before == 1 + 2
-        assert raw.get("missing", "default") == "default"
-        assert asked() - before == 3 + 2
-        assert raw.get_many(["a", *(f"missing{number}" for number in range(50))]) == {"a": 1}
-        assert asked() - before == 5 + 51 + 1, "one more for each server, not for each key"
+# pylibmc's answers and behaviors
 
 
 @needs_pylibmc
@@ -359,7 +390,7 @@ def test_without_a_limit_it_is_an_instance_of_our_own_too(backend, own_memcached
         assert raws[0] is raws[1]
         assert raws[0] is not caches["layer"]
         own_memcached.kill()
-        assert not all_fail(raws[0])
+        assert all_fail(raws[0]) == unnoticed(backend, "get")
         limit.close()
 
 

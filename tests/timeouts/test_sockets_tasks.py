@@ -111,7 +111,7 @@ def test_who_waits_for_a_place_goes_as_soon_as_the_layer_is_refused(client):
         server.freeze()
         tasks = [asyncio.create_task(timed(acall(limit, budget=60.0))) for _ in range(50)]
         await asyncio.sleep(0.05)
-        limit.refused = lambda: True
+        limit.is_rejecting = lambda: True
         limit.reject_waiting()
         done, _ = await asyncio.wait(tasks, timeout=0.5)
         server.thaw()
@@ -125,18 +125,18 @@ def test_who_waits_for_a_place_goes_as_soon_as_the_layer_is_refused(client):
 def test_a_trial_waits_for_no_place_and_no_call_is_made_without_time(valkey):
     async def main(limit):
         for _ in range(16):
-            assert await limit._room.enter(0.0)
+            assert await limit._bulkhead.aenter(0.0)
         with pytest.raises(BulkheadFull):
             await asyncio.wait_for(limit.acall(FunctionCall(get, "key"), 60.0, trial=True), 5.0)
         late = asyncio.create_task(limit.acall(FunctionCall(get, "key"), 0.02, trial=False))
         await asyncio.sleep(0)
-        limit._room.leave()
+        limit._bulkhead.leave()
         time.sleep(0.03)  # noqa: ASYNC251 - the loop is late
         with pytest.raises(BulkheadFull):
             await late
         assert await limit.acall(FunctionCall(get, "key"), 5.0, trial=True) is None
-        assert await limit._room.enter(0.0)
-        assert not await limit._room.enter(0.0)
+        assert await limit._bulkhead.aenter(0.0)
+        assert not await limit._bulkhead.aenter(0.0)
 
     with limit_at(DJANGO_REDIS, valkey.address) as limit:
         run(main(limit))
@@ -286,7 +286,7 @@ def test_who_sets_up_a_connection_holds_nobody_up(backend, valkey):
             connection = pool.get_connection("GET")
         held.append(connection)
         budget: Any = current_budget.get()
-        budget.waits.result(free.wait)
+        budget.event_loop.result(free.wait)
         pool.release(connection)
 
     async def main(limit, proxy):
@@ -410,6 +410,7 @@ def test_a_timeout_around_a_call_holds(client, server):
         assert min(run(main(limit)) for _ in range(3)) < 0.03 + GRACE
 
 
+@pytest.mark.slow
 @every_client
 def test_no_task_ever_gets_the_answer_of_another(client):
     keys = [f"key{number}" for number in range(30)]
@@ -452,7 +453,7 @@ def test_no_task_ever_gets_the_answer_of_another(client):
 
     with server_for(client) as server, limit_at(client, server.address) as limit:
         run(main(limit, server))
-        assert len(limit._room._free) == 16
+        assert len(limit._bulkhead._free) == 16
 
     assert not wrong
     assert len(ended) > 20
@@ -484,7 +485,7 @@ def test_what_a_closed_loop_leaves_behind_is_let_go(client, server):
         del tasks
         proxy.answers = "pass"
         # While a connection is being set up, who waits for that is known there.
-        assert services.wait_until(lambda: gc.collect() >= 0 and len(limit._room._free) == 16)
+        assert services.wait_until(lambda: gc.collect() >= 0 and len(limit._bulkhead._free) == 16)
 
         found = [run(acall(limit, get, "two")) for _ in range(20)]
 

@@ -159,7 +159,7 @@ def test_an_abandoned_call_keeps_its_place_until_it_ends(limit, hang):
         with pytest.raises(BulkheadFull) as none:
             await acall(limit, answer, budget=SHORT)
         assert none.value.server_seconds <= SHORT
-        assert limit._hung() == 0
+        assert limit._all_hang() == 0
         assert not told
         hang.release()
         assert await acall(limit, answer) == "answer"
@@ -266,7 +266,7 @@ def test_tasks_and_threads_queue_for_the_same_places(limit, hang):
         callers = [threading.Thread(target=thread, args=(number,)) for number in range(20)]
         for caller in callers:
             caller.start()
-        await until(lambda: limit._waiting == 20)
+        await until(lambda: len(limit._queue.waiting) == 40)
         hang.release()
         await ended(*tasks)
         assert await asyncio.gather(*waiting) == list(range(20))
@@ -334,7 +334,7 @@ def test_a_limit_that_is_closed_meanwhile_has_places_for_those_who_wait(limit, h
         waiting = threading.Thread(target=thread)
         if waits is None:
             waiting.start()
-            await until(lambda: limit._waiting == 1)
+            await until(lambda: len(limit._queue.waiting) == 1)
         await asyncio.sleep(0.01)
         limit.close()
         hang.release()

@@ -8,11 +8,10 @@ from typing import Any
 
 from django_resilient_cache.fleet.board import records
 from django_resilient_cache.fleet.board.host import Clock, Process
+from django_resilient_cache.fleet.board.layer_view import Change, LayerView
 from django_resilient_cache.fleet.board.order import Order
-from django_resilient_cache.fleet.board.posted_order import Place
+from django_resilient_cache.fleet.board.posted_order import Held, Place
 from django_resilient_cache.fleet.board.records import Malformed, number, optional, text, whole
-from django_resilient_cache.fleet.console.view import Change, LayerView
-from django_resilient_cache.fleet.worker.order_follower import Held
 
 #: Seconds between two reports while nothing changes, and for which one is taken for current.
 INTERVAL = 5.0

@@ -26,7 +26,7 @@ LIFE = 86_400.0
 
 #: Seconds between two musters of one worker, for as many workers; with more of them it takes
 #: longer, so that all together they do not read more.
-MUSTER = 30.0
+LIVENESS_SWEEP = 30.0
 MANY = 50
 
 Roster = dict[str, Process]
@@ -70,8 +70,8 @@ class Muster:
 
 
 def muster_seconds(roster: Mapping[str, Process]) -> float:
-    """Return the seconds until the next muster."""
-    return MUSTER * max(1.0, len(roster) / MANY)
+    """Return the seconds until the next liveness sweep."""
+    return LIVENESS_SWEEP * max(1.0, len(roster) / MANY)
 
 
 def _parse(record: Any) -> Roster:

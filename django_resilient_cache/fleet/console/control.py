@@ -22,7 +22,7 @@ from django_resilient_cache.fleet.board.posted_order import (
 )
 from django_resilient_cache.fleet.board.records import one_line
 from django_resilient_cache.fleet.board.stores import CALL_SECONDS, open_board
-from django_resilient_cache.fleet.console.reading import Reading, Sight, read
+from django_resilient_cache.fleet.console.reading import Reading, Sighting, read
 from django_resilient_cache.fleet.console.view import Fleet, Progress, Worker
 
 __all__ = ["BoardUnavailable", "Control", "SharingOff"]
@@ -76,7 +76,7 @@ class Control:
     def fleet(self) -> Fleet:
         """Return all workers, their breakers and the standing orders."""
         reading = self._read()
-        workers = [sight.worker for sight in reading.sights.values()]
+        workers = [sighting.worker for sighting in reading.sightings.values()]
         workers.sort(key=lambda worker: (worker.stale, worker.host, worker.pid, worker.id))
         return Fleet(
             board=self._board.title,
@@ -147,17 +147,17 @@ class Control:
         return given
 
     def _progress_of(self, order: Order, reading: Reading) -> Progress:
-        given, sights = self._follow(order), reading.sights
+        given, sightings = self._follow(order), reading.sightings
         given.wanted |= _those_to_apply(reading)
         applied = [
-            sight.worker
-            for sight in sights.values()
-            if sight.applied(order) and not sight.worker.stale
+            sighting.worker
+            for sighting in sightings.values()
+            if sighting.applied(order) and not sighting.worker.stale
         ]
         waiting = [
-            sights[worker].worker
+            sightings[worker].worker
             for worker in sorted(given.wanted)
-            if worker in sights and _is_waited_for(sights[worker], order)
+            if worker in sightings and _is_waited_for(sightings[worker], order)
         ]
         return Progress(
             order=order,
@@ -223,14 +223,14 @@ def _life(order: Order) -> float:
 def _those_to_apply(reading: Reading) -> dict[str, Process]:
     """Return those who report, and of the silent those whose process is seen to be there."""
     return {
-        worker: sight.process
-        for worker, sight in reading.sights.items()
-        if not sight.worker.stale or sight.exists
+        worker: sighting.process
+        for worker, sighting in reading.sightings.items()
+        if not sighting.worker.stale or sighting.exists
     }
 
 
-def _is_waited_for(sight: Sight, order: Order) -> bool:
-    return not sight.applied(order) and sight.exists is not False
+def _is_waited_for(sighting: Sighting, order: Order) -> bool:
+    return not sighting.applied(order) and sighting.exists is not False
 
 
 def _by_name(worker: Worker) -> tuple[str, int, str]:

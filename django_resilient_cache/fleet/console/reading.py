@@ -11,17 +11,18 @@ from django_resilient_cache.fleet.board import report as reports
 from django_resilient_cache.fleet.board import roster
 from django_resilient_cache.fleet.board.board import Board
 from django_resilient_cache.fleet.board.host import Clock, Process
+from django_resilient_cache.fleet.board.layer_view import LayerView
 from django_resilient_cache.fleet.board.order import LEDGER, SLOTS, STATE, Order
 from django_resilient_cache.fleet.board.posted_order import Place, Posted, name_of, read_posted
 from django_resilient_cache.fleet.board.report import CURRENT, HeldView, Report
-from django_resilient_cache.fleet.console.view import LayerView, Standing, Worker
+from django_resilient_cache.fleet.console.view import Standing, Worker
 
 #: Seconds by which a report may be late before its worker is called silent.
 LATE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Sighting:
     """One worker as found on the board."""
 
     worker: Worker
@@ -41,16 +42,16 @@ class Sight:
 class Reading:
     """What was found on the board at one moment."""
 
-    sights: dict[str, Sight]
+    sightings: dict[str, Sighting]
     """By the worker's id."""
     posted: dict[Place, Posted]
 
     def highest(self) -> int:
         """Return the highest number of any order that anybody knows."""
         numbers = [posted.order.number for posted in self.posted.values()]
-        for sight in self.sights.values():
-            if sight.report:
-                numbers += [held.order.number for held in sight.report.held.values()]
+        for sighting in self.sightings.values():
+            if sighting.report:
+                numbers += [held.order.number for held in sighting.report.held.values()]
         return max(numbers, default=0)
 
     def standing(self, clock: Clock) -> dict[str, Standing]:
@@ -59,11 +60,11 @@ class Reading:
         for (alias, slot), posted in self.posted.items():
             if slot == STATE:
                 found[alias] = posted.order, posted.remaining(clock)
-        for sight in self.sights.values():
-            if sight.report is not None and not sight.worker.stale:
-                for (alias, slot), held in sight.report.held.items():
+        for sighting in self.sightings.values():
+            if sighting.report is not None and not sighting.worker.stale:
+                for (alias, slot), held in sighting.report.held.items():
                     if slot == STATE:
-                        _consider(found, alias, held, sight.report.age(clock) or 0.0)
+                        _consider(found, alias, held, sighting.report.age(clock) or 0.0)
         return {
             alias: Standing(order=order, left=None if left == inf else left)
             for alias, (order, left) in found.items()
@@ -90,8 +91,8 @@ def read(
         worker: reports.read_report(found.get(reports.name_of(worker)), worker) for worker in listed
     }
     newest = _newest(report for report in read_reports.values() if report)
-    sights = {
-        worker: _sight(
+    sightings = {
+        worker: _sighting(
             worker,
             process,
             read_reports[worker],
@@ -103,7 +104,7 @@ def read(
         if not _has_left(read_reports[worker])
     }
     posted = {place: read_posted(found.get(name_of(place)), place) for place in places}
-    return Reading(sights, {place: there for place, there in posted.items() if there})
+    return Reading(sightings, {place: there for place, there in posted.items() if there})
 
 
 def _consider(
@@ -130,14 +131,14 @@ def _newest(found: Iterable[Report]) -> dict[str, float]:
     return newest
 
 
-def _sight(
+def _sighting(
     worker: str,
     process: Process,
     report: Report | None,
     newest: dict[str, float],
     clock: Clock,
     exists: bool | None,
-) -> Sight:
+) -> Sighting:
     stale = report is None or exists is False or _age(report, newest, clock) > CURRENT + LATE
     shown = Worker(
         id=worker,
@@ -148,7 +149,7 @@ def _sight(
         stale=stale,
         layers=_layers(report, clock) if report else {},
     )
-    return Sight(shown, process, report, exists)
+    return Sighting(shown, process, report, exists)
 
 
 def _whether_there(process: Process, observer: Process, one_host: bool) -> bool | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from django_resilient_cache.breaker.states import State
-from django_resilient_cache.fleet.console.view import Fleet, LayerView, Standing
+from django_resilient_cache.fleet.board.layer_view import LayerView
+from django_resilient_cache.fleet.console.view import Fleet, Standing
 
 #: The worst first.  A state that a newer worker reports and this code does not know is the worst.
 _RANK = [

@@ -17,7 +17,7 @@ from django_resilient_cache.fleet.board import report, roster
 from django_resilient_cache.fleet.board.board import Board, BoardUnavailable
 from django_resilient_cache.fleet.board.host import Clock, Process
 from django_resilient_cache.fleet.board.order import Order
-from django_resilient_cache.fleet.worker.order_follower import Follower
+from django_resilient_cache.fleet.worker.order_follower import OrderFollower
 
 logger = logging.getLogger("django_resilient_cache")
 
@@ -45,7 +45,7 @@ LONGEST_AWAY = 10.0
 
 
 class Site(Protocol):
-    """What a member needs of the process it speaks for."""
+    """What a heartbeat needs of the process it speaks for."""
 
     def aliases(self) -> Iterable[str]:
         """Return the aliases that are layers."""
@@ -60,7 +60,7 @@ class Site(Protocol):
         """End the forced state that an order has brought about."""
 
 
-class Member:
+class Heartbeat:
     """One worker.  `open_board` returns the board; None: there is none to be used.
 
     While `silent` says so it does nothing at all.  `on_join` is called after its first report.  Used
@@ -86,7 +86,7 @@ class Member:
         self._clock = clock
         self._make_process = process
         self._rng = rng
-        self.follower = Follower(clock, site.act, site.end, rng)
+        self.follower = OrderFollower(clock, site.act, site.end, rng)
         self._begin()
         forks.reset_in_child(self._begin)
 
@@ -94,7 +94,7 @@ class Member:
         """Be a new worker; a forked child holds what its parent held."""
         self.id = secrets.token_hex(8)
         self._process: Process | None = None
-        self._muster = roster.Muster()
+        self._liveness_sweep = roster.Muster()
         #: When to do what next, on the clock of this boot; None: nothing was done yet.
         self._poll_at: float | None = None
         self._report_at = 0.0
@@ -198,7 +198,7 @@ class Member:
         """See that this worker is on the roster, and now and then who is no more."""
         gone: frozenset[str] = frozenset()
         if now >= self._muster_at:
-            gone = self._muster.hold(board, listed) - {self.id}
+            gone = self._liveness_sweep.hold(board, listed) - {self.id}
             self._muster_at = now + roster.muster_seconds(listed)
         self._on_roster = self.id in listed
         if gone or not self._on_roster:

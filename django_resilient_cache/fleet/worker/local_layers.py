@@ -1,4 +1,4 @@
-"""This process's layers, as a member of the fleet sees them."""
+"""This process's layers, as a worker of the fleet reports them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django_resilient_cache.layer.registry import breakers, registry
 logger = logging.getLogger("django_resilient_cache")
 
 
-class LocalSite:
+class LocalLayers:
     """The layers, breakers and ledgers of this process."""
 
     def __init__(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from math import inf
 
 from django_resilient_cache.fleet.board.board import Board
@@ -17,6 +16,7 @@ from django_resilient_cache.fleet.board.host import Clock
 from django_resilient_cache.fleet.board.order import SLOTS, Order
 from django_resilient_cache.fleet.board.posted_order import (
     LIFE,
+    Held,
     Place,
     Posted,
     name_of,
@@ -35,40 +35,8 @@ GRAIN = 2.0
 ABSENCES = 2
 LONG_ABSENCES = 6
 
-#: What is left of an order is known if it is known to so many seconds.
-KNOWN = 10.0
 
-
-@dataclass(slots=True)
-class Held:
-    """The order that this worker applied last in one place."""
-
-    order: Order
-    ends: float
-    """The latest it can end, on the clock of this boot."""
-    slack: float
-    """The seconds by which it may really end earlier."""
-    over: bool
-    """Whether it holds no more."""
-    guessed: bool = field(default=False, kw_only=True)
-    """Whether that is only concluded from its absence."""
-    written: tuple[str, float]
-    """Which writing of its record was seen last."""
-    absences: int = 0
-    """Polls in a row that did not find it."""
-
-    @property
-    def stands(self) -> bool:
-        """Whether it keeps the breaker in a forced state."""
-        return self.order.action.stands and not self.over
-
-    @property
-    def known(self) -> bool:
-        """Whether it is known well enough when it ends to tell others."""
-        return self.slack <= KNOWN
-
-
-class Follower:
+class OrderFollower:
     """Keeps this worker and the board to the highest order in each place.
 
     `act` carries out an order and returns whether it could; `end` ends the forced state of one.
@@ -185,14 +153,14 @@ class Follower:
         held.ends = min(held.ends, fresh.ends)
         if held.written != fresh.written:
             held.written = fresh.written
-            held.slack = min(held.slack, fresh.slack)
+            held.uncertainty = min(held.uncertainty, fresh.uncertainty)
         left = held.ends - now
         if left <= 0:
             self._finish(held)
-            self._bury(board, held)
+            self._write_tombstone(board, held)
             return True
         if held.stands and held.known and posted.left - left > self._refresh:
-            Posted.now(held.order, left, self._clock, held.slack).put(board)
+            Posted.now(held.order, left, self._clock, held.uncertainty).put(board)
         return False
 
     def _meet_again(self, board: Board, held: Held, fresh: Held) -> bool:
@@ -200,10 +168,10 @@ class Follower:
         if fresh.over:
             held.guessed = False
         elif not held.guessed:
-            self._bury(board, held)
+            self._write_tombstone(board, held)
         elif self._act(held.order):
             held.over = held.guessed = False
-            held.ends, held.slack, held.written = fresh.ends, fresh.slack, fresh.written
+            held.ends, held.uncertainty, held.written = fresh.ends, fresh.uncertainty, fresh.written
             return True
         return False
 
@@ -213,13 +181,13 @@ class Follower:
             return False
         held.absences += 1
         left = held.ends - now
-        if held.ends < inf and left <= held.slack:
+        if held.ends < inf and left <= held.uncertainty:
             if not held.known and held.absences < LONG_ABSENCES:
                 return False
             self._finish(held)
             held.guessed = not held.known
             if held.known:
-                self._bury(board, held)
+                self._write_tombstone(board, held)
             return True
         if held.absences >= ABSENCES:
             self._put_back(board, held, now)
@@ -230,7 +198,7 @@ class Follower:
             self._end(held.order)
         held.over = True
 
-    def _bury(self, board: Board, held: Held) -> None:
+    def _write_tombstone(self, board: Board, held: Held) -> None:
         """Write down that an order is over, so that nobody takes it up or writes it back."""
         if not held.order.action.stands:
             return  # nothing would come of that
@@ -243,7 +211,7 @@ class Follower:
         posted = self._look(board, held)
         if posted is None or posted.order.rank < held.order.rank:
             left = 0.0 if held.over else max(0.0, held.ends - now)
-            Posted.now(held.order, left, self._clock, held.slack).put(board)
+            Posted.now(held.order, left, self._clock, held.uncertainty).put(board)
 
     @staticmethod
     def _look(board: Board, held: Held) -> Posted | None:
@@ -255,5 +223,5 @@ class Follower:
         written = (posted.boot, posted.at)
         # Written here, when is known; elsewhere, since the last look, or as long ago as may be.
         age = 0.0 if posted.boot == self._clock.boot else gap
-        slack = max(GRAIN, posted.slack) + age
-        return Held(posted.order, now + remaining, slack, remaining <= 0, written)
+        uncertainty = max(GRAIN, posted.uncertainty) + age
+        return Held(posted.order, now + remaining, uncertainty, remaining <= 0, written)

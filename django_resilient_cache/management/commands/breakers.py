@@ -19,19 +19,18 @@ from django_resilient_cache.fleet.board.stores import CALL_SECONDS, others_in_us
 from django_resilient_cache.fleet.console.control import BoardUnavailable, Control
 from django_resilient_cache.fleet.console.summary import LayerSummary, all_aliases, summarize
 from django_resilient_cache.fleet.console.view import Fleet
+from django_resilient_cache.fleet.console.wording import heading_clock, plain
 from django_resilient_cache.management import json_output, order_results
-from django_resilient_cache.management.actor import actor
 from django_resilient_cache.management.arguments import (
     Request,
+    actor,
     add_options,
     check_aliases,
     read_request,
 )
 from django_resilient_cache.management.check_output import all_well, nobody, problems
 from django_resilient_cache.management.table import table
-from django_resilient_cache.management.terminal import Page, page_of
-from django_resilient_cache.management.watch import fitting, moves_cursor, watch
-from django_resilient_cache.management.wording import heading_clock, plain
+from django_resilient_cache.management.terminal import Page, fitting, moves_cursor, page_of, watch
 from django_resilient_cache.management.worker_details import details
 
 

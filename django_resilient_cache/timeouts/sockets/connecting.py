@@ -10,13 +10,12 @@ from time import monotonic
 from typing import Any
 
 from django_resilient_cache.concurrency.wakeup import ThreadsafeEvent
+from django_resilient_cache.timeouts import blame
 from django_resilient_cache.timeouts.sockets.budget import (
-    STARVED_AFTER,
     Budget,
     budget_ended,
     current_budget,
-    starvation,
-    waited,
+    uninterrupted,
 )
 
 #: Seconds for name lookup, TCP, TLS and greeting together.
@@ -35,21 +34,21 @@ class ConnectAttempt:
         self._over = threading.Event()
         #: Tasks that wait for the end.
         self._tasks: deque[ThreadsafeEvent] = deque()
-        self._then: Callable[[], None] | None = None
+        self._cleanup: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.budget = Budget(0.0)
         self.budget.connecting = True
 
     @property
-    def done(self) -> bool:
+    def is_over(self) -> bool:
         return self._over.is_set()
 
-    def at_work(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the code that asks is this attempt itself."""
         return current_budget.get() is self.budget
 
     def run(self) -> None:
-        if self._then is not None:  # given up while it waited for a helper
+        if self._cleanup is not None:  # given up while it waited for a helper
             self._end()
             return
         self.budget.ends = monotonic() + self._seconds
@@ -60,9 +59,9 @@ class ConnectAttempt:
             self.error = error
         finally:
             current_budget.reset(token)
-            self._follow_up()  # first, so that nobody goes on with what is about to be closed
+            self._clean_up()  # first, so that nobody goes on with what is about to be closed
             self._end()
-            self._follow_up()
+            self._clean_up()
 
     def _end(self) -> None:
         self._over.set()
@@ -70,95 +69,86 @@ class ConnectAttempt:
             with suppress(IndexError):
                 self._tasks.popleft().set()
 
-    def _follow_up(self) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            then()
+    def _clean_up(self) -> None:
+        cleanup, self._cleanup = self._cleanup, None
+        if cleanup is not None:
+            cleanup()
 
-    def abandon(self, then: Callable[[], None]) -> None:
-        """Nobody wants the connection any more: do `then` as soon as the attempt is over."""
-        self._then = then
-        if self.done:
-            self._follow_up()
+    def abandon(self, cleanup: Callable[[], None]) -> None:
+        """Nobody wants the connection any more: run `cleanup` as soon as the attempt is over."""
+        self._cleanup = cleanup
+        if self.is_over:
+            self._clean_up()
 
     def wait(self, budget: Budget) -> None:
         """Wait for the end of the attempt, raising its error; or raise the end of `budget`."""
         joined = monotonic()
         left = max(0.0, budget.ends - joined)
-        waits = budget.waits
-        if waits is None:
-            over = waited(self._over.wait, left)
+        if budget.event_loop is None:
+            over = uninterrupted(self._over.wait, left)
         else:
-            over = waited(waits.result, self._awaited, left)
+            over = uninterrupted(budget.event_loop.result, self._awaited, left)
         if not over:
             budget.error = self.budget.error or budget.error
-            raise budget_ended(budget, self._given(joined))
-        budget.waited += monotonic() - joined
+            raise budget_ended(budget, self._server_seconds(joined))
+        budget.completed += monotonic() - joined
         if self.error is not None:
             raise self.error
 
     async def _awaited(self, left: float) -> bool:
         event = ThreadsafeEvent()
         self._tasks.append(event)
-        return self.done or await event.wait(left)
+        return self.is_over or await event.wait(left)
 
-    def _given(self, joined: float) -> float:
-        """Return for how many seconds since `joined` the other side was awaited."""
-        pause = starvation()
-        now = monotonic()
-        if pause < STARVED_AFTER:
-            return now - joined
-        # The helper starves as well, so that its progress says little.  What counts is how long
-        # its last request has been out, provided that no answer is there for it to find.
-        asked, sock = max(joined, self.budget.asked), self.budget.socket
-        if sock is None:  # looking up the name, or in TCP or TLS
-            return max(0.0, now - asked - 3 * pause)
-        return 0.0 if sock.dead or sock.answered() else now - asked
+    def _server_seconds(self, joined: float) -> float:
+        sock = self.budget.socket
+        has_answered = None if sock is None else sock.answered
+        return blame.in_connecting(joined, self.budget.asked, has_answered)
 
 
 class ConnectsOnHelper:
     """Mixed in before a client's connection class: who sets a connection up may be left waiting.
 
-    Subclasses give `_helpers`, and look after an attempt under way before they use or close the
+    Subclasses give `_connectors`, and look after an attempt under way before they use or close the
     connection.
     """
 
-    _helpers: Connectors
+    _connectors: Connectors
     #: What sets this connection up at the moment, or has lately.
     _attempt: ConnectAttempt | None = None
 
-    def _set_up(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
+    def _connect_on_helper(self, connect: Callable[[], None], in_place: Callable[[], None]) -> None:
         """Run `connect` on a helper and wait as long as may be; without a budget, `in_place`."""
         budget = current_budget.get()
         if budget is None or budget.connecting:
             in_place()
             return
         attempt = self._attempt
-        if attempt is None or attempt.done:
+        if attempt is None or attempt.is_over:
             seconds = max(CONNECT_SECONDS, budget.ends - monotonic())
             self._attempt = attempt = ConnectAttempt(connect, seconds)
-            self._helpers.begin(attempt)
+            self._connectors.run(attempt)
         attempt.wait(budget)
         self._attempt = None
 
     @property
-    def is_being_set_up(self) -> bool:
+    def is_connecting(self) -> bool:
         """Whether an attempt is under way, its caller there or not."""
         attempt = self._attempt
-        return attempt is not None and not attempt.done
+        return attempt is not None and not attempt.is_over
 
-    def _abandon_attempt(self, then: Callable[[], None]) -> bool:
-        """Leave the connection to the helper that is at work on it, if one is: `then` comes after."""
+    def _abandon_attempt(self, cleanup: Callable[[], None]) -> bool:
+        """Leave the connection to the helper that is at work on it, if one is: `cleanup` follows."""
         attempt = self._attempt
-        if attempt is None or attempt.done or attempt.at_work():
+        if attempt is None or attempt.is_over or attempt.is_current():
             return False
-        attempt.abandon(then)
+        attempt.abandon(cleanup)
         return True
 
 
 @contextmanager
-def in_time(connection: Any, *names: str) -> Iterator[None]:
-    """Hold the client's own way of connecting to the armed budget, for the time of connecting.
+def within_budget(connection: Any, *names: str) -> Iterator[None]:
+    """Hold the client's own way of connecting to the current budget, for the time of connecting.
 
     It makes sockets of its own there, out of our reach, but gives them the time-outs that are its
     attributes `names`.
@@ -188,7 +178,7 @@ class Connectors:
         self._at_work = 0
         self._queue: deque[ConnectAttempt] = deque()
 
-    def begin(self, attempt: ConnectAttempt) -> None:
+    def run(self, attempt: ConnectAttempt) -> None:
         """Have `attempt` run soon."""
         with self._lock:
             if self._at_work >= self._most:

@@ -1,6 +1,6 @@
 """How sync code waits for its sockets in an event loop.
 
-`in_loop` runs a client's own sync code in a greenlet, after SQLAlchemy's `greenlet_spawn`: where
+`run_in_greenlet` runs a client's own sync code in a greenlet, after SQLAlchemy's `greenlet_spawn`: where
 that code would block it switches to the task around it, and comes back when the event loop says
 so.  One client, one pool and one codec serve sync and async callers alike, and no connection
 belongs to a loop.  It needs the package `greenlet`; the rest is asyncio's.
@@ -28,7 +28,7 @@ AVAILABLE = _greenlet is not None
 
 
 class EventLoopWaits:
-    """How the code of one call waits, which `in_loop` runs.
+    """How the code of one call waits, which `run_in_greenlet` runs.
 
     While it waits, its frames must not hold the task, nor what leads to it (a future, a coroutine
     under way, the loop): no garbage collection sees into them, and a task that is left behind by
@@ -58,15 +58,15 @@ class EventLoopWaits:
         self._task.switch((asyncio.sleep, (seconds,)))
 
 
-async def in_loop(call: Callable[..., T]) -> T:
-    """Return what ``call(waits=...)`` returns, which is sync code that waits by what it is given.
+async def run_in_greenlet(call: Callable[..., T]) -> T:
+    """Return what ``call(event_loop=...)`` returns, which is sync code that waits by what it is given.
 
     What ends the task meanwhile is raised inside, where the code waits.
     """
     outer = _greenlet.getcurrent()
     inner = _greenlet.greenlet(call, outer)
     inner.gr_context = copy_context()
-    wanted = inner.switch(waits=EventLoopWaits(outer))
+    wanted = inner.switch(event_loop=EventLoopWaits(outer))
     while not inner.dead:
         function, args = wanted
         try:

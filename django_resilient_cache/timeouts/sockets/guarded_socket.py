@@ -1,4 +1,4 @@
-"""A connected socket that keeps to the armed budget, whatever the client around it does."""
+"""A connected socket that keeps to the current budget, whatever the client around it does."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import select
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Any
 
+from django_resilient_cache.timeouts import blame
 from django_resilient_cache.timeouts.sockets.budget import (
-    STARVED_AFTER,
     Budget,
     Interruption,
     budget_ended,
     current_budget,
-    starvation,
-    waited,
+    uninterrupted,
 )
-from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ABORT = struct.pack("ii", 1, 0)
@@ -37,26 +36,26 @@ _OVERTIME = 0.02
 class GuardedSocket:
     """Stands where the client expects its socket; does not block longer than it may.
 
-    The socket below is non-blocking for good and all waiting is done here, so that arming a
-    call costs no system call, each step of a dripping answer gets what is left, and an answer
-    that is there at the end of the budget is still taken.  Without an armed budget it waits
-    as long as the client's own time-out says, and raises the client's TimeoutError.
+    The socket below is non-blocking for good and all waiting is done here, so that a budget costs
+    no system call, each step of a dripping answer gets what is left, and an answer that is there
+    at the end of the budget is still taken.  Without a budget it waits as long as the client's own
+    time-out says, and raises the client's TimeoutError.
 
     `dirty`: an answer is outstanding.  `dead`: never to be used again.
-    `asked`: when the last request was sent.  `_late`: when its budget was first found to have ended.
+    `asked`: when the last request was sent.
     """
 
     __slots__ = (
-        "_eager",
-        "_late",
-        "_longest",
-        "_own",
+        "_is_tls",
+        "_overtime_began",
+        "_own_timeout",
         "_pid",
         "_poll",
         "_recv",
         "_recv_into",
         "_send",
         "_sock",
+        "_straight_below",
         "asked",
         "dead",
         "dirty",
@@ -68,13 +67,11 @@ class GuardedSocket:
         self._recv = sock.recv
         self._recv_into = sock.recv_into
         self._send = sock.send
-        # TLS may hold decrypted bytes that no poll can see.
-        self._eager = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "pending")
-        events = select.poll()
-        events.register(sock, select.POLLIN)
-        self._poll = events.poll
+        # It may hold decrypted bytes that no poll can see: what is there is read before any wait.
+        self._is_tls = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "pending")
+        self._poll = _poll_for(sock, select.POLLIN)
         self._pid = os.getpid()
-        self._late = 0.0
+        self._overtime_began = 0.0
         self.asked = 0.0
         self.dead = False
         self.dirty = False
@@ -98,9 +95,9 @@ class GuardedSocket:
             if budget.ends <= start and not budget.connecting:
                 if self.dirty:
                     self.abort()
-                raise budget_ended(budget, 0.0)  # before anything is sent a connection stays good
+                raise budget_ended(budget)  # before anything is sent a connection stays good
             if budget.asked:
-                budget.waited += start - budget.asked
+                budget.completed += start - budget.asked
             budget.asked = start
             budget.socket = self
         self.asked = start
@@ -113,12 +110,12 @@ class GuardedSocket:
             self._send_rest(memoryview(data).cast("B")[sent:], flags, budget, start)
 
     def settimeout(self, seconds: float | None) -> None:
-        self._own = seconds
-        # The straight path is for sockets without TLS and budgets shorter than this.
-        self._longest = 0.0 if self._eager else inf if seconds is None else seconds
+        self._own_timeout = seconds
+        # The straight path is for sockets without TLS and budgets shorter than the time-out.
+        self._straight_below = 0.0 if self._is_tls else inf if seconds is None else seconds
 
     def gettimeout(self) -> float | None:
-        return self._own
+        return self._own_timeout
 
     def setblocking(self, flag: bool) -> None:
         self.settimeout(None if flag else 0.0)
@@ -144,14 +141,14 @@ class GuardedSocket:
 
     def silent(self) -> bool:
         """Whether there surely is nothing to read at this moment, nor the end of the stream."""
-        return not self._eager and not self._poll(0)
+        return not self._is_tls and not self._poll(0)
 
     def idle(self) -> bool:
         """Whether nothing has come that nobody asked for, nor the end of the stream.
 
         Asked between two exchanges; what there is to read is lost.
         """
-        if not self._eager:
+        if not self._is_tls:
             return not self._poll(0)
         try:
             self._recv(1)  # TLS has messages of its own, and what it holds no poll can see
@@ -162,11 +159,9 @@ class GuardedSocket:
         return False
 
     def answered(self) -> bool:
-        """Whether more of the answer is there already; may be asked by any thread."""
+        """Whether more of the answer is there already, or none can come; for any thread to ask."""
         try:
-            events = select.poll()
-            events.register(self._sock, select.POLLIN)
-            return bool(events.poll(0))
+            return self.dead or bool(_poll_for(self._sock, select.POLLIN)(0))
         except (OSError, ValueError):  # closed meanwhile
             return True
 
@@ -192,13 +187,13 @@ class GuardedSocket:
         if budget is not None:
             # The straight path of nearly all answers; all the rest is for `_receive_within`.
             left = budget.ends - now
-            if 0.0 < left < self._longest and now - self.asked < _LATE:
-                waits = budget.waits
+            if 0.0 < left < self._straight_below and now - self.asked < _LATE:
+                event_loop = budget.event_loop
                 try:
-                    if waits is None:
+                    if event_loop is None:
                         self._poll(left * 1000)
                     else:
-                        waits.until_readable(self._sock.fileno(), left)
+                        event_loop.until_readable(self._sock.fileno(), left)
                 except Exception as error:  # noqa: BLE001 - from outside: it raises none itself
                     raise Interruption(error) from None
                 try:
@@ -208,94 +203,96 @@ class GuardedSocket:
         return self._receive_within(budget, now, receive, *args)
 
     def _receive_within(self, budget: Budget | None, now: float, receive: Any, *args: Any) -> Any:
-        if self._own == 0.0:
+        """Take what is there, or comes before the time is up, whoever's time that is."""
+        if self._own_timeout == 0.0:
             return receive(*args)
-        ends = inf if self._own is None else now + self._own
-        in_loop = _loop_of(budget) is not None
-        if budget is not None and budget.ends < ends:
-            ends = budget.ends
-        else:
-            budget = None  # the client's own time-out is the shorter one
-        if budget is not None and ends < now:
-            self._look_late(budget, now)
+        wait = _Wait(budget, now, self._own_timeout)
+        if wait.budget is not None and wait.ends < now:
+            self._allow_overtime(wait, now)
         # A task lets others have their turn before each part of a long answer.
-        waits = not self._eager and (now - self.asked < _LATE or in_loop)
+        waits = not self._is_tls and (now - self.asked < _LATE or wait.event_loop is not None)
         while True:
-            left = ends - now
+            left = wait.ends - now
             if waits:
-                self._until_readable(left)
+                self._until_readable(wait, left)
             waits = True
             try:
                 return receive(*args)
             except _WOULD_BLOCK as error:
                 if left <= 0.0:
-                    raise self._ended(budget, now - self.asked) from None
+                    raise self._cut(wait, now - self.asked) from None
                 if isinstance(error, ssl.SSLWantWriteError):
-                    self._until_writable(left)
+                    self._until_writable(wait, left)
             now = monotonic()
 
-    def _look_late(self, budget: Budget, now: float) -> None:
-        """Raise the end of `budget` where an answer goes on and on."""
-        if self._late <= self.asked:  # the first look since the end, however late that is
-            self._late = now
-        elif now - self._late > _OVERTIME:
-            raise self._overdue(budget, now - self.asked)
+    def _allow_overtime(self, wait: _Wait, now: float) -> None:
+        """Let an answer be read that has come by the end; raise where it goes on and on."""
+        if self._overtime_began <= self.asked:  # the first look since the end, however late it is
+            self._overtime_began = now
+        elif now - self._overtime_began > _OVERTIME:
+            raise self._cut(wait, blame.in_endless_exchange(now - self.asked))
 
     def _send_rest(self, rest: memoryview, flags: int, budget: Budget | None, start: float) -> None:
-        ends = inf if self._own is None else start + self._own
-        if budget is not None and budget.ends < ends:
-            ends = budget.ends
-        else:
-            budget = None
+        wait = _Wait(budget, start, self._own_timeout)
         while rest:
-            left = ends - monotonic()
-            if budget is not None and left < -_OVERTIME:
-                raise self._overdue(budget, ends - start)
-            self._until_writable(left)
+            left = wait.ends - monotonic()
+            if wait.budget is not None and left < -_OVERTIME:
+                raise self._cut(wait, blame.in_endless_exchange(wait.ends - start))
+            self._until_writable(wait, left)
             try:
                 rest = rest[self._send(rest, flags) :]
             except _WOULD_BLOCK as error:
                 if left <= 0.0:
-                    raise self._ended(budget, ends - start) from None
+                    raise self._cut(wait, wait.ends - start) from None
                 if isinstance(error, ssl.SSLWantReadError):
-                    self._until_readable(left)
+                    self._until_readable(wait, left)
 
-    def _until_readable(self, left: float) -> None:
+    def _until_readable(self, wait: _Wait, left: float) -> None:
         if left <= 0.0:
             return
-        waits = _loop_of(current_budget.get())
-        if waits is not None:
-            waited(waits.until_readable, self._sock.fileno(), left)
+        if wait.event_loop is not None:
+            uninterrupted(wait.event_loop.until_readable, self._sock.fileno(), left)
         else:
-            waited(self._poll, left * 1000 if left < inf else None)
+            uninterrupted(self._poll, _milliseconds(left))
 
-    def _until_writable(self, left: float) -> None:
+    def _until_writable(self, wait: _Wait, left: float) -> None:
         if left <= 0.0:
             return
-        waits = _loop_of(current_budget.get())
-        if waits is not None:
-            waited(waits.until_writable, self._sock.fileno(), left)
+        if wait.event_loop is not None:
+            uninterrupted(wait.event_loop.until_writable, self._sock.fileno(), left)
         else:
-            events = select.poll()
-            events.register(self._sock, select.POLLOUT)
-            waited(events.poll, left * 1000 if left < inf else None)
+            uninterrupted(_poll_for(self._sock, select.POLLOUT), _milliseconds(left))
 
-    def _ended(self, budget: Budget | None, certain: float) -> BaseException:
-        if budget is None:
+    def _cut(self, wait: _Wait, outstanding: float) -> BaseException:
+        """Return what ends the exchange; for `outstanding` seconds the server owed its part."""
+        if wait.budget is None:
             return TimeoutError("timed out")
-        return self._expired(budget, certain)
-
-    def _overdue(self, budget: Budget, took: float) -> BaseException:
-        """Return the end of an exchange that goes on, and on: the other side's doing, mostly.
-
-        A starved process may be what takes the time itself.
-        """
-        return self._expired(budget, took if starvation() < STARVED_AFTER else 0.0)
-
-    def _expired(self, budget: Budget, certain: float) -> BaseException:
         self.abort()
-        return budget_ended(budget, certain)
+        return budget_ended(wait.budget, outstanding)
 
 
-def _loop_of(budget: Budget | None) -> EventLoopWaits | None:
-    return None if budget is None else budget.waits
+class _Wait:
+    """How long one step of an exchange may wait, and how.
+
+    `ends`: on the monotonic clock.  `budget`: whose end that is; None: the client's own time-out
+    is the shorter one.  `event_loop`: what to wait by; None: it blocks its thread.
+    """
+
+    __slots__ = ("budget", "ends", "event_loop")
+
+    def __init__(self, budget: Budget | None, start: float, own_timeout: float | None) -> None:
+        self.ends = inf if own_timeout is None else start + own_timeout
+        self.event_loop = None if budget is None else budget.event_loop
+        self.budget = budget if budget is not None and budget.ends < self.ends else None
+        if self.budget is not None:
+            self.ends = self.budget.ends
+
+
+def _poll_for(sock: Any, event: int) -> Callable[[float | None], Any]:
+    events = select.poll()
+    events.register(sock, event)
+    return events.poll
+
+
+def _milliseconds(seconds: float) -> float | None:
+    return seconds * 1000 if seconds < inf else None

@@ -1,4 +1,4 @@
-"""Connections and pools of pymemcache that keep to the armed budget.
+"""Connections and pools of pymemcache that keep to the current budget.
 
 Everything is done in subclasses of the client's own classes; no code of the client is replaced.
 pymemcache cleans up after an Exception only, so that what a BaseException leaves behind is dealt
@@ -7,16 +7,23 @@ with here, where a connection goes back to its pool.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from django_resilient_cache.timeouts.bulkhead import WaitQueue
-from django_resilient_cache.timeouts.sockets.budget import budget_ended, current_budget, waited
-from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
+from django_resilient_cache.timeouts.bulkhead import Bulkhead
+from django_resilient_cache.timeouts.sockets.budget import (
+    budget_ended,
+    current_budget,
+    uninterrupted,
+)
+from django_resilient_cache.timeouts.sockets.connecting import (
+    Connectors,
+    ConnectsOnHelper,
+    within_budget,
+)
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
 
 #: What the classes below are mixed into: classes of a client that is not there for the types.
@@ -46,7 +53,7 @@ class GuardedClient(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base 
             self._connect_if_need_be()
 
     def _connect_if_need_be(self) -> None:
-        if self._attempt is not None and not self._attempt.done:
+        if self.is_connecting:
             self._connect()  # the attempt goes on, and so does the wait for it
         sock = self.sock
         if sock is None or sock.dirty or sock.dead or not sock.idle() or self._is_old():
@@ -58,10 +65,10 @@ class GuardedClient(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base 
         return 0 < self._longest_idle < monotonic() - self.used
 
     def _connect(self) -> None:
-        self._set_up(self._open, in_place=self._open)
+        self._connect_on_helper(self._open, in_place=self._open)
 
     def _open(self) -> None:
-        with in_time(self, "connect_timeout"):
+        with within_budget(self, "connect_timeout"):
             super()._connect()
         self.sock = GuardedSocket(self.sock, self.timeout)
 
@@ -81,22 +88,15 @@ class Connections:
         self.make = make
         self.free: deque[Any] = deque()
         #: Changes with `clear`.
-        self.era = object()
-        # Not a semaphore: what a loop has left behind is collected as garbage in the middle of
-        # whatever its thread does, of taking a place too, and gives its own back then.
-        self._places = None if most is None else deque([None] * most)
-        #: For threads that wait for a place, and how many there are.
-        self._freed = threading.Condition()
-        self._waiting = 0
-        #: Tasks that wait for a place.
-        self._tasks = WaitQueue(lambda: len(self._places or ()))
+        self.generation = object()
+        self._bulkhead = None if most is None else Bulkhead(most)
 
     def get_and_release(self, destroy_on_fail: bool = False) -> _Loan:
         return _Loan(self)
 
     def clear(self) -> None:
         """Close what is free; what is in use is closed when it comes back."""
-        self.era = object()
+        self.generation = object()
         while self.free:
             try:
                 client = self.free.pop()
@@ -104,70 +104,45 @@ class Connections:
                 return
             client.close()
 
-    def put(self, client: Any, era: object) -> None:
+    def put(self, client: Any, generation: object) -> None:
         """Take a client back."""
-        if era is self.era:
+        if generation is self.generation:
             self.free.append(client)
         else:
             client.close()
-        if self._places is not None:
-            self._places.append(None)
-            if self._waiting:
-                with self._freed:
-                    self._freed.notify()
-            self._tasks.freed()
+        if self._bulkhead is not None:
+            self._bulkhead.leave()
 
-    def wait_for_place(self) -> None:
+    def enter(self) -> None:
         """Wait until one more client may be taken, as long as that may take."""
-        if self._places is None or (not self._tasks.someone_is_next() and self._took_place()):
+        bulkhead = self._bulkhead
+        if bulkhead is None or bulkhead.enter_at_once():
             return
         budget = current_budget.get()
         if budget is None:
-            self._wait(None)
-        elif not (
-            waited(self._wait, budget.ends)
-            if budget.waits is None
-            else waited(budget.waits.result, self._await, budget.ends)
-        ):
-            raise budget_ended(budget, 0.0)
-
-    def _took_place(self) -> bool | None:
-        assert self._places is not None  # noqa: S101 - asked by `wait_for_place` alone
-        try:
-            self._places.pop()
-        except IndexError:
-            return None
-        return True
-
-    def _wait(self, ends: float | None) -> bool:
-        with self._freed:
-            self._waiting += 1
-            try:
-                while not self._took_place():
-                    left = None if ends is None else ends - monotonic()
-                    if left is not None and left <= 0.0:
-                        return False
-                    self._freed.wait(left)
-            finally:
-                self._waiting -= 1
-        return True
-
-    async def _await(self, ends: float) -> bool:
-        return await self._tasks.take(self._took_place, ends - monotonic()) is not None
+            bulkhead.enter(None)
+            return
+        left = budget.ends - monotonic()
+        if budget.event_loop is None:
+            entered = uninterrupted(bulkhead.enter, left)
+        else:
+            entered = uninterrupted(budget.event_loop.result, bulkhead.aenter, left)
+        if not entered:
+            raise budget_ended(budget)
 
 
 class _Loan:
     """A client, for the time of one command."""
 
-    __slots__ = ("_client", "_era", "_pool")
+    __slots__ = ("_client", "_generation", "_pool")
 
     def __init__(self, pool: Connections) -> None:
         self._pool = pool
 
     def __enter__(self) -> Any:
         pool = self._pool
-        pool.wait_for_place()
-        self._era = pool.era
+        pool.enter()
+        self._generation = pool.generation
         try:
             self._client = client = pool.free.pop()
         except IndexError:
@@ -175,7 +150,7 @@ class _Loan:
         try:
             client.make_ready()
         except BaseException:  # its place goes back whatever came
-            pool.put(client, self._era)
+            pool.put(client, self._generation)
             raise
         return client
 
@@ -192,7 +167,7 @@ class _Loan:
                 sock.dirty = False  # each command reads the whole of its answer
             elif sock.dirty or sock.dead:
                 client.close()
-        self._pool.put(client, self._era)
+        self._pool.put(client, self._generation)
 
 
 class GuardedPooledClient(_Client):  # type: ignore[misc]  # a base that is Any
@@ -231,7 +206,7 @@ class GuardedHashClient(_Client):  # type: ignore[misc]  # a base that is Any
         """Remember nothing: the breaker decides when a server is asked."""
 
 
-def guard_pymemcache(backend: Any, helpers: Connectors) -> None:
+def guard_pymemcache(backend: Any, connectors: Connectors) -> None:
     """Give the fresh instance `backend` a client that threads can share and that keeps to the budget.
 
     Of the options of its own pool the size is kept: where all connections are in use, a call waits
@@ -241,7 +216,7 @@ def guard_pymemcache(backend: Any, helpers: Connectors) -> None:
 
     options, base = backend._options, backend._class
     pooled = options if options.get("use_pooling") is True else {}
-    single = {"_helpers": helpers, "_longest_idle": pooled.get("pool_idle_timeout") or 0}
+    single = {"_connectors": connectors, "_longest_idle": pooled.get("pool_idle_timeout") or 0}
     server = {
         "_client_class": type("Client", (GuardedClient, base.client_class), single),
         "_most": pooled.get("max_pool_size") or None,

@@ -1,4 +1,4 @@
-"""Connections and pools of redis-py and valkey-py that keep to the armed budget.
+"""Connections and pools of redis-py and valkey-py that keep to the current budget.
 
 Both clients are one code base.  Everything is done in subclasses of the client's own
 connection and pool classes; no code of the client is replaced.
@@ -14,15 +14,19 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
-from django_resilient_cache.timeouts.bulkhead import WaitQueue
+from django_resilient_cache.timeouts.bulkhead import WaitingTask, WaitQueue
 from django_resilient_cache.timeouts.sockets.budget import (
     Budget,
     BudgetEnded,
     budget_ended,
     current_budget,
-    waited,
+    uninterrupted,
 )
-from django_resilient_cache.timeouts.sockets.connecting import Connectors, ConnectsOnHelper, in_time
+from django_resilient_cache.timeouts.sockets.connecting import (
+    Connectors,
+    ConnectsOnHelper,
+    within_budget,
+)
 from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits
 from django_resilient_cache.timeouts.sockets.guarded_socket import GuardedSocket
 from django_resilient_cache.timeouts.time_limit import BulkheadFull
@@ -50,9 +54,9 @@ class BudgetedBackoff:
         if budget is not None:
             budget.error = sys.exc_info()[1]  # called from the client's `except` block
             if monotonic() + pause >= budget.ends:
-                raise budget.error or budget_ended(budget, 0.0)
-            if budget.waits is not None and pause > 0.0:
-                waited(budget.waits.pause, pause)
+                raise budget.error or budget_ended(budget)
+            if budget.event_loop is not None and pause > 0.0:
+                uninterrupted(budget.event_loop.pause, pause)
                 return 0.0
         return pause
 
@@ -60,7 +64,7 @@ class BudgetedBackoff:
 class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's connection class: its sockets keep to the budget."""
 
-    #: The client's exceptions; set by `guarded_connection_class`, as are the helpers.
+    #: The client's exceptions; set by `guarded_connection_class`, as are `_connectors`.
     _errors: Any
     _response_error: type[Exception]
     _sock: GuardedSocket | None
@@ -77,7 +81,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
     def connect(self, *args: Any, **kwargs: Any) -> None:
         """Make sure that the connection can be used: called whenever one leaves its pool."""
         attempt = self._attempt
-        if attempt is not None and attempt.done:
+        if attempt is not None and attempt.is_over:
             self._attempt = attempt = None
         if attempt is None:
             sock = self._sock
@@ -92,7 +96,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
         self._greeted(partial(super().connect_check_health, *args, **kwargs))
 
     def _greeted(self, connect: Callable[[], None]) -> None:
-        self._set_up(partial(self._greet, connect), in_place=connect)
+        self._connect_on_helper(partial(self._greet, connect), in_place=connect)
 
     def _greet(self, connect: Callable[[], None]) -> None:
         """Connect, on a helper; what a pipeline expects is none of the greeting's."""
@@ -107,7 +111,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
 
     def _connect(self) -> GuardedSocket:
         own = self.socket_timeout
-        with in_time(self, "socket_timeout", "socket_connect_timeout"):
+        with within_budget(self, "socket_timeout", "socket_connect_timeout"):
             sock = super()._connect()
         return GuardedSocket(sock, own)
 
@@ -126,7 +130,7 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
             return readable
         budget = current_budget.get()
         if budget is not None and budget.ends <= monotonic() and not budget.connecting:
-            raise budget_ended(budget, 0.0)  # before anything is sent: the connection stays good
+            raise budget_ended(budget)  # before anything is sent: the connection stays good
         return False
 
     def pack_commands(self, commands: Any) -> Any:
@@ -163,14 +167,14 @@ class GuardedConnection(ConnectsOnHelper, _Client):  # type: ignore[misc]  # a b
 class GuardedPool(_Client):  # type: ignore[misc]  # a base that is Any
     """Mixed in before a client's pool class: its connections are guarded."""
 
-    #: Set by `guarded_pool_class`: the client's exceptions, and the helpers.
+    #: Set by `guarded_pool_class`: the client's exceptions.
     _errors: Any
-    _helpers: Connectors
+    _connectors: Connectors
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own: Any = self.connection_class
-        self.connection_class: Any = guarded_connection_class(own, self._helpers)
+        self.connection_class: Any = guarded_connection_class(own, self._connectors)
 
     def make_connection(self) -> Any:
         """Make one more connection; that there are too many is not the server's fault."""
@@ -195,7 +199,7 @@ class GuardedSentinelPool(_Client):  # type: ignore[misc]  # a base that is Any
         The client's own takes back what is connected to the master that it knows.  What is not
         connected yet would be given up with its caller, each time anew.
         """
-        if connection.is_being_set_up:
+        if connection.is_connecting:
             return bool(connection.pid == self.pid)
         return bool(super().owns_connection(connection))
 
@@ -205,7 +209,7 @@ class GuardedBlockingPool(GuardedPool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Tasks that queue; threads do so in the client's own queue.
-        self._places = WaitQueue(int)
+        self._tasks = WaitQueue(int)
         super().__init__(*args, **kwargs)
 
     @property
@@ -214,8 +218,8 @@ class GuardedBlockingPool(GuardedPool):
         budget = current_budget.get()
         if budget is None:
             return own
-        if budget.waits is not None:
-            return 0.0  # the loop must not be kept waiting: see `_found`
+        if budget.event_loop is not None:
+            return 0.0  # the loop must not be kept waiting: see `_take_in_loop`
         left = max(0.0, budget.ends - monotonic())
         return left if own is None else min(own, left)
 
@@ -227,15 +231,17 @@ class GuardedBlockingPool(GuardedPool):
         take = partial(super().get_connection, *args, **kwargs)
         budget = current_budget.get()
         try:
-            if budget is None or budget.waits is None:
+            if budget is None or budget.event_loop is None:
                 return take()
-            return self._taken(take, budget, budget.waits)
+            return self._take_in_loop(take, budget, budget.event_loop)
         except Exception as error:
             if budget is None or not _found_none(error):
                 raise
             raise self._none_free(error) from None
 
-    def _taken(self, take: Callable[[], Any], budget: Budget, waits: EventLoopWaits) -> Any:
+    def _take_in_loop(
+        self, take: Callable[[], Any], budget: Budget, event_loop: EventLoopWaits
+    ) -> Any:
         """Take a connection as soon as one is free, as long as the client itself would wait."""
         own: float | None = self.__dict__["timeout"]
         ends = budget.ends if own is None else min(budget.ends, monotonic() + own)
@@ -245,31 +251,31 @@ class GuardedBlockingPool(GuardedPool):
             except Exception as error:
                 if ends <= monotonic() or not _found_none(error):
                     raise
-            waited(waits.result, self._one_is_free, ends)
+            uninterrupted(event_loop.result, self._one_is_free, ends)
 
     async def _one_is_free(self, ends: float) -> None:
         # Not in the queue while a connection is set up: who is called there must look at once.
         left = ends - monotonic()
-        with self._places.queue(left) as turn:
+        with WaitingTask(self._tasks, left) as waiter:
             if self.pool.empty():
-                await turn.comes(left)
+                await waiter.is_called(left)
 
     def release(self, connection: Any) -> None:
         super().release(connection)
-        self._places.freed()
+        self._tasks.call_next()
 
 
-def guarded_connection_class(base: type, helpers: Connectors) -> type:
+def guarded_connection_class(base: type, connectors: Connectors) -> type:
     """Return a subclass of the client's connection class `base` that keeps to the budget."""
     errors = import_module(f"{client_package(base)}.exceptions")
-    own = {"_errors": errors, "_response_error": errors.ResponseError, "_helpers": helpers}
+    own = {"_errors": errors, "_response_error": errors.ResponseError, "_connectors": connectors}
     return type(base.__name__, (GuardedConnection, base), own)
 
 
-def guarded_pool_class(base: type, helpers: Connectors) -> type:
+def guarded_pool_class(base: type, connectors: Connectors) -> type:
     """Return a subclass of the client's pool class `base` whose connections are guarded."""
     package = client_package(base)
-    own = {"_errors": import_module(f"{package}.exceptions"), "_helpers": helpers}
+    own = {"_errors": import_module(f"{package}.exceptions"), "_connectors": connectors}
     bases: tuple[type, ...] = (GuardedPool, base)
     if issubclass(base, import_module(f"{package}.connection").BlockingConnectionPool):
         bases = (GuardedBlockingPool, *bases)

@@ -40,13 +40,13 @@ class SharingClient(_Client):  # type: ignore[misc]  # a base that is Any
             budget.ends = ends
 
 
-def guard_sentinels(manager: Any, helpers: Connectors) -> None:
+def guard_sentinels(manager: Any, connectors: Connectors) -> None:
     """Make the connections to the Sentinels of `manager`, which is fresh, keep to the budget."""
     errors = import_module(f"{client_package(type(manager))}.exceptions")
     own = {"_sentinels": len(manager.sentinels), "_errors": errors}
     for client in manager.sentinels:
         pool = client.connection_pool
-        pool.connection_class = guarded_connection_class(pool.connection_class, helpers)
+        pool.connection_class = guarded_connection_class(pool.connection_class, connectors)
         kind = type(client)
         client.__class__ = type(kind.__name__, (SharingClient, kind), own)
 

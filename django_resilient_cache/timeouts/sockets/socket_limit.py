@@ -24,11 +24,9 @@ from django_resilient_cache.timeouts.sockets.budget import (
     Interruption,
     current_budget,
 )
-from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits, in_loop
-from django_resilient_cache.timeouts.sockets.supported_clients import disconnect, guard, unsupported
+from django_resilient_cache.timeouts.sockets.greenlets import EventLoopWaits, run_in_greenlet
+from django_resilient_cache.timeouts.sockets.guarding import disconnect, guard
 from django_resilient_cache.timeouts.time_limit import BulkheadFull, Call, TimedOut, never
-
-__all__ = ["SocketsLimit", "unsupported"]
 
 T = TypeVar("T")
 
@@ -41,7 +39,8 @@ class SocketsLimit:
 
     The instance is made at first use, shared by all threads of the process, and has
     connection pools of its own: neither options nor connections are mixed with those of
-    ``caches[alias]``.  It is for aliases that `unsupported` has nothing against.
+    ``caches[alias]``.  It is for aliases that `supported_clients.unsupported` has nothing
+    against.
     """
 
     strategy = "sockets"
@@ -51,8 +50,8 @@ class SocketsLimit:
         self._max = max_concurrency
         self._backend: BaseCache | None = None
         self._lock = threading.Lock()
-        self._room = Bulkhead(max_concurrency)
-        self.refused: Callable[[], bool] = never
+        self._bulkhead = Bulkhead(max_concurrency)
+        self.is_rejecting: Callable[[], bool] = never
         forks.reset_in_child(self._reset_after_fork)
 
     def backend(self) -> BaseCache:
@@ -73,27 +72,27 @@ class SocketsLimit:
         budget: float | None,
         *,
         trial: bool,
-        waits: EventLoopWaits | None = None,
+        event_loop: EventLoopWaits | None = None,
     ) -> T:
         """Make the call within `budget` seconds; see `TimeLimit`."""
         backend = self._backend or self.backend()
         if budget is not None:
-            state = Budget(monotonic() + budget, waits)
+            own = Budget(monotonic() + budget, event_loop)
         elif current_budget.get() is None:
             return call.run(backend)
-        else:  # left behind by a call that was interrupted just before it could disarm
-            state = None
-        token = current_budget.set(state)
+        else:  # left behind by a call that was interrupted just before it could reset it
+            own = None
+        token = current_budget.set(own)
         try:
             return call.run(backend)
         except BudgetEnded as end:
-            if state is not None and state.error is not None:
-                raise state.error from None  # the client was at it again when the time was up
-            raise TimedOut(end.given) from None
+            if own is not None and own.error is not None:
+                raise own.error from None  # the client was at it again when the time was up
+            raise TimedOut(end.server_seconds) from None
         except BaseException as error:  # of whatever kind, the connection is in doubt
             # An interrupt may have come between a request and its answer.
-            if state is not None and state.socket is not None and state.socket.dirty:
-                state.socket.abort()
+            if own is not None and own.socket is not None and own.socket.dirty:
+                own.socket.abort()
             if not isinstance(error, Interruption):
                 raise
             interruption = error.error
@@ -111,31 +110,31 @@ class SocketsLimit:
         As many calls at a time as threads would make: each has a connection of its own, and tasks
         come by the thousand.
         """
-        room = self._room
+        bulkhead = self._bulkhead
         left = _ENDLESS if budget is None else budget
         entered = False
         try:
-            entered = room.enter_at_once()
+            entered = bulkhead.enter_at_once()
             if not entered:
                 ends = monotonic() + left
-                entered = await room.enter(0.0 if trial else left)
+                entered = await bulkhead.aenter(0.0 if trial else left)
                 left = ends - monotonic()
-                if not entered or left <= 0.0 or (self.refused() and not trial):
+                if not entered or left <= 0.0 or (self.is_rejecting() and not trial):
                     raise BulkheadFull
-            return await in_loop(partial(self.call, call, left, trial=trial))
+            return await run_in_greenlet(partial(self.call, call, left, trial=trial))
         finally:
             if entered:
-                room.leave()
+                bulkhead.leave()
 
     def reject_waiting(self) -> None:
         """Let those go who wait for a place."""
-        self._room.reject_waiting()
+        self._bulkhead.reject_waiting()
 
     def _reset_after_fork(self) -> None:
         """Forget the parent's connections, attempts and lock."""
         self._lock = threading.Lock()
         self._backend = None
-        self._room = Bulkhead(self._max)
+        self._bulkhead = Bulkhead(self._max)
 
     def close(self) -> None:
         """Close the connections; the next call makes new ones."""

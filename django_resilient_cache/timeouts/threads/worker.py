@@ -26,10 +26,10 @@ class Owner(Protocol):
 
     alias: str
 
-    def free(self, worker: Worker) -> None:
-        """Take `worker` back for the next call."""
+    def take_back(self, worker: Worker) -> None:
+        """Have `worker` for the next call."""
 
-    def left(self, worker: Worker) -> None:
+    def abandoned_call_ended(self, worker: Worker) -> None:
         """Know that a call has ended whose caller had given it up."""
 
 
@@ -72,12 +72,12 @@ class ThreadCall(AbandonedCall):
 class Worker:
     """One daemon thread with a backend instance of its own."""
 
-    def __init__(self, owner: Owner, era: object) -> None:
+    def __init__(self, owner: Owner, generation: object) -> None:
         self._owner = owner
-        #: What is the limit's until it is closed: a thread from before does not come back to it.
-        self.era = era
+        #: Its owner's when it was started.
+        self.generation = generation
         self._backend: BaseCache | None = None
-        self._job: ThreadCall | None = None
+        self._call: ThreadCall | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
         name = f"resilient-cache-{owner.alias}"
@@ -87,7 +87,7 @@ class Worker:
 
     def run(self, call: ThreadCall | None) -> None:
         """Wake the thread for `call`; None ends it."""
-        self._job = call
+        self._call = call
         if call is not None:
             call.sent = True
         self._wake.release()
@@ -97,7 +97,7 @@ class Worker:
             if not self._wake.acquire(timeout=IDLE_SECONDS):
                 connections.close_all()  # this thread's only
                 self._wake.acquire()
-            call, self._job = self._job, None
+            call, self._call = self._call, None
             if call is None:
                 self._discard()
                 return
@@ -116,9 +116,9 @@ class Worker:
         if not call.claim.acquire(blocking=False):
             self._discard()  # the caller has left; the connection may hold half an answer
             call.result = call.error = None
-            self._owner.left(self)
+            self._owner.abandoned_call_ended(self)
             call.end()
-        self._owner.free(self)
+        self._owner.take_back(self)
         call.done.release()
         if call.notify is not None:
             call.notify()

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("greenlet")
 
 from django_resilient_cache.timeouts.sockets import greenlets
-from django_resilient_cache.timeouts.sockets.greenlets import in_loop
+from django_resilient_cache.timeouts.sockets.greenlets import run_in_greenlet
 from tests.timeouts.event_loops import a_loop, begun, run
 
 variable = ContextVar("variable", default="unset")
@@ -36,11 +36,11 @@ def pair():
         yield one, other
 
 
-# in_loop
+# run_in_greenlet
 
 
 def test_the_result_of_code_that_never_waits():
-    assert run(in_loop(lambda waits: 42)) == 42
+    assert run(run_in_greenlet(lambda event_loop: 42)) == 42
 
 
 def test_the_result_of_code_that_waits():
@@ -48,11 +48,11 @@ def test_the_result_of_code_that_waits():
         await asyncio.sleep(0)
         return 21
 
-    def call(waits):
-        waits.pause(0.0)
-        return waits.result(answer) + waits.result(answer)
+    def call(event_loop):
+        event_loop.pause(0.0)
+        return event_loop.result(answer) + event_loop.result(answer)
 
-    assert run(in_loop(call)) == 42
+    assert run(run_in_greenlet(call)) == 42
 
 
 @pytest.mark.parametrize("after", [0, 1, 2], ids="after {} waits".format)
@@ -61,14 +61,14 @@ def test_the_exception_that_ends_the_code(kind, after):
     raised = kind("mine")
     seen = []
 
-    def call(waits):
+    def call(event_loop):
         for _ in range(after):
-            waits.pause(0.0)
+            event_loop.pause(0.0)
         raise raised
 
     async def main():
         try:
-            await in_loop(call)
+            await run_in_greenlet(call)
         except BaseException as error:  # whatever it is, the test looks at it
             seen.append(error)
 
@@ -82,21 +82,21 @@ def test_the_exception_of_what_is_waited_for_is_raised_inside():
         await asyncio.sleep(0)
         raise ValueError("theirs")
 
-    def call(waits):
+    def call(event_loop):
         with pytest.raises(ValueError, match="theirs"):
-            waits.result(failing)
-        waits.pause(0.0)
+            event_loop.result(failing)
+        event_loop.pause(0.0)
         return "went on"
 
-    assert run(in_loop(call)) == "went on"
+    assert run(run_in_greenlet(call)) == "went on"
 
 
 def test_cancellation_is_raised_where_the_code_waits():
     seen: list[object] = []
 
-    def call(waits):
+    def call(event_loop):
         try:
-            waits.pause(60.0)
+            event_loop.pause(60.0)
         except BaseException as error:  # noted, and raised on
             seen.append(type(error))
             raise
@@ -104,7 +104,7 @@ def test_cancellation_is_raised_where_the_code_waits():
             seen.append("cleaned up")
 
     async def main():
-        task = asyncio.create_task(in_loop(call))
+        task = asyncio.create_task(run_in_greenlet(call))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -118,15 +118,15 @@ def test_cancellation_is_raised_where_the_code_waits():
 def test_code_that_waits_once_more_when_it_is_cancelled():
     seen = []
 
-    def call(waits):
+    def call(event_loop):
         try:
-            waits.pause(60.0)
+            event_loop.pause(60.0)
         finally:
-            waits.pause(0.01)
+            event_loop.pause(0.01)
             seen.append("waited")
 
     async def main():
-        task = asyncio.create_task(in_loop(call))
+        task = asyncio.create_task(run_in_greenlet(call))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -139,7 +139,7 @@ def test_code_that_waits_once_more_when_it_is_cancelled():
 def test_a_timeout_around_it_holds():
     async def main():
         async with asyncio.timeout(0.02):
-            await in_loop(lambda waits: waits.pause(60.0))
+            await run_in_greenlet(lambda event_loop: event_loop.pause(60.0))
 
     with pytest.raises(TimeoutError):
         run(main())
@@ -149,15 +149,15 @@ def test_a_coroutine_that_is_closed_ends_the_code_inside(pair):
     seen = []
     number = pair[0].fileno()
 
-    def call(waits):
+    def call(event_loop):
         try:
-            waits.until_readable(number, 60.0)
+            event_loop.until_readable(number, 60.0)
         except BaseException as error:  # noted, and raised on
             seen.append(type(error))
             raise
 
     with a_loop() as loop:
-        task = begun(loop, in_loop(call))
+        task = begun(loop, run_in_greenlet(call))
         assert watched(loop) == {number}
         task.get_coro().close()
         assert watched(loop) == set()
@@ -169,14 +169,14 @@ def test_a_task_left_behind_in_a_closed_loop(pair, wait):
     seen = []
     args = {"until_readable": (pair[0].fileno(), 60.0), "pause": (60.0,), "result": (forever,)}
 
-    def call(waits):
+    def call(event_loop):
         try:
-            getattr(waits, wait)(*args[wait])
+            getattr(event_loop, wait)(*args[wait])
         finally:
             seen.append("cleaned up")
 
     with a_loop() as loop:
-        held = [begun(loop, in_loop(call))]
+        held = [begun(loop, run_in_greenlet(call))]
         loop.close()
         forget(held)
     assert seen == ["cleaned up"]
@@ -190,15 +190,15 @@ def test_a_task_that_another_thread_collects(pair):
     """The code inside can run in its own thread alone, and ends there as soon as it may."""
     seen: list[object] = []
 
-    def call(waits):
+    def call(event_loop):
         try:
-            waits.until_readable(pair[0].fileno(), 60.0)
+            event_loop.until_readable(pair[0].fileno(), 60.0)
         finally:
             seen.append(threading.current_thread())
 
     async def awaits():
         try:
-            await in_loop(call)
+            await run_in_greenlet(call)
         except BaseException as error:  # noted, and raised on
             seen.append(type(error))
             raise
@@ -207,7 +207,7 @@ def test_a_task_that_another_thread_collects(pair):
         held = [begun(loop, awaits())]
         loop.close()
         in_thread(lambda: forget(held))
-    run(in_loop(lambda waits: None))
+    run(run_in_greenlet(lambda event_loop: None))
     assert seen == [GeneratorExit, threading.current_thread()]
 
 
@@ -215,12 +215,12 @@ def test_a_task_whose_thread_has_ended(pair):
     """Its code can run nowhere any more."""
     seen = []
 
-    def call(waits):
-        waits.until_readable(pair[0].fileno(), 60.0)
+    def call(event_loop):
+        event_loop.until_readable(pair[0].fileno(), 60.0)
 
     async def awaits():
         try:
-            await in_loop(call)
+            await run_in_greenlet(call)
         finally:
             seen.append("ended")
 
@@ -251,7 +251,9 @@ def forget(held):
 def test_many_wait_side_by_side():
     async def main():
         start = time.monotonic()
-        await asyncio.gather(*(in_loop(lambda waits: waits.pause(0.1)) for _ in range(200)))
+        await asyncio.gather(
+            *(run_in_greenlet(lambda event_loop: event_loop.pause(0.1)) for _ in range(200))
+        )
         return time.monotonic() - start
 
     assert run(main()) < 2.0
@@ -261,25 +263,25 @@ def test_the_code_is_part_of_its_task():
     async def main():
         here = asyncio.current_task()
 
-        def call(waits):
+        def call(event_loop):
             before = asyncio.current_task()
-            waits.pause(0.0)
+            event_loop.pause(0.0)
             return before is asyncio.current_task() is here
 
-        return await in_loop(call)
+        return await run_in_greenlet(call)
 
     assert run(main())
 
 
 def test_context_variables_are_the_callers():
-    def call(waits):
+    def call(event_loop):
         before = variable.get()
-        waits.pause(0.0)
+        event_loop.pause(0.0)
         return before, variable.get()
 
     async def ask(value):
         variable.set(value)
-        return await in_loop(call)
+        return await run_in_greenlet(call)
 
     async def main():
         return await asyncio.gather(*(ask(number) for number in range(5)))
@@ -288,13 +290,13 @@ def test_context_variables_are_the_callers():
 
 
 def test_what_the_code_sets_stays_inside():
-    def call(waits):
+    def call(event_loop):
         variable.set("inside")
-        waits.pause(0.0)
+        event_loop.pause(0.0)
         return variable.get()
 
     async def main():
-        return await in_loop(call), variable.get()
+        return await run_in_greenlet(call), variable.get()
 
     assert run(main()) == ("inside", "unset")
 
@@ -305,15 +307,15 @@ def test_what_the_code_sets_stays_inside():
 def test_until_there_is_something_to_read(pair):
     one, other = pair
 
-    def call(waits):
+    def call(event_loop):
         start = time.monotonic()
-        waits.until_readable(one.fileno(), 60.0)
+        event_loop.until_readable(one.fileno(), 60.0)
         return one.recv(10), time.monotonic() - start
 
     async def main():
         loop = asyncio.get_running_loop()
         loop.call_later(0.05, other.send, b"answer")
-        answer, seconds = await in_loop(call)
+        answer, seconds = await run_in_greenlet(call)
         assert watched(loop) == set()
         return answer, 0.04 < seconds < 5.0
 
@@ -326,14 +328,14 @@ def test_until_something_can_be_written(pair):
         while one.send(b"x" * 65536):
             pass
 
-    def call(waits):
-        waits.until_writable(one.fileno(), 60.0)
+    def call(event_loop):
+        event_loop.until_writable(one.fileno(), 60.0)
         return one.send(b"x") == 1
 
     async def main():
         loop = asyncio.get_running_loop()
         loop.call_later(0.02, other.recv, 10_000_000)
-        sent = await in_loop(call)
+        sent = await run_in_greenlet(call)
         assert watched(loop) == set()
         return sent
 
@@ -350,7 +352,7 @@ def test_until_the_time_is_up(pair, way):
     async def main():
         loop = asyncio.get_running_loop()
         start = time.monotonic()
-        await in_loop(lambda waits: getattr(waits, way)(one.fileno(), 0.05))
+        await run_in_greenlet(lambda event_loop: getattr(event_loop, way)(one.fileno(), 0.05))
         assert watched(loop) == set()
         return time.monotonic() - start
 
@@ -363,8 +365,8 @@ def test_a_socket_that_is_closed_already():
         number = closed.fileno()
 
     async def main():
-        await in_loop(lambda waits: waits.until_readable(number, 60.0))
-        await in_loop(lambda waits: waits.until_readable(-1, 60.0))
+        await run_in_greenlet(lambda event_loop: event_loop.until_readable(number, 60.0))
+        await run_in_greenlet(lambda event_loop: event_loop.until_readable(-1, 60.0))
 
     run(main())
 
@@ -374,7 +376,9 @@ def test_no_reader_is_left_by_what_is_cancelled(pair):
 
     async def main():
         loop = asyncio.get_running_loop()
-        task = asyncio.create_task(in_loop(lambda waits: waits.until_readable(one.fileno(), 60.0)))
+        task = asyncio.create_task(
+            run_in_greenlet(lambda event_loop: event_loop.until_readable(one.fileno(), 60.0))
+        )
         await asyncio.sleep(0)
         assert watched(loop) == {one.fileno()}
         task.cancel()
@@ -393,7 +397,7 @@ def test_without_greenlet_the_rest_is_there():
         "from django_resilient_cache.timeouts.bulkhead import Bulkhead\n"
         "import asyncio\n"
         "assert not greenlets.AVAILABLE\n"
-        "assert asyncio.run(Bulkhead(1).enter(0.0))\n"
+        "assert asyncio.run(Bulkhead(1).aenter(0.0))\n"
     )
     child = os.spawnv(os.P_WAIT, __import__("sys").executable, ["python", "-c", code])
     assert child == 0

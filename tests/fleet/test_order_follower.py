@@ -11,7 +11,7 @@ import pytest
 from django_resilient_cache.breaker import State
 from django_resilient_cache.fleet.board.order import Action, Order
 from django_resilient_cache.fleet.board.posted_order import Posted, name_of, read_posted
-from django_resilient_cache.fleet.worker.order_follower import Follower
+from django_resilient_cache.fleet.worker.order_follower import OrderFollower
 from tests.fleet.simulated_fleet import Host, SimWorker, World
 
 CLOSED, FORCED_OPEN = State.CLOSED, State.FORCED_OPEN
@@ -177,10 +177,10 @@ def test_an_order_that_comes_between_looking_and_writing_back_is_not_overwritten
 
 
 @pytest.mark.parametrize(
-    ("slack", "known"), [(0.0, True), (5.0, True), (60.0, False), (inf, False)]
+    ("uncertainty", "known"), [(0.0, True), (5.0, True), (60.0, False), (inf, False)]
 )
-def test_a_record_is_known_as_well_as_its_writer_knew(world, host, slack, known):
-    follower = Follower(host.clock, lambda order: True, lambda order: None)
+def test_a_record_is_known_as_well_as_its_writer_knew(world, host, uncertainty, known):
+    follower = OrderFollower(host.clock, lambda order: True, lambda order: None)
     board = host.board()
     board.allow(100)
 
@@ -200,6 +200,6 @@ def test_a_record_is_known_as_well_as_its_writer_knew(world, host, slack, known)
         given=0.0,
         seconds=600.0,
     )
-    Posted.now(order, 600.0, other.clock, slack).put(board)
+    Posted.now(order, 600.0, other.clock, uncertainty).put(board)
     look(board.get_many([name_of(PLACE)]))
     assert follower.held[PLACE].known is known

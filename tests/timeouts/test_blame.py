@@ -1,10 +1,10 @@
-"""What a process is asked about itself when a budget ends."""
+"""Whose fault a time-out is."""
 
 from __future__ import annotations
 
 import pytest
 
-from django_resilient_cache.timeouts.sockets import budget
+from django_resilient_cache.timeouts import blame
 from tests.clock import Clock
 
 
@@ -21,9 +21,9 @@ def test_calls_that_end_together_ask_once_whether_the_process_starves(
 
     monkeypatch.setattr("time.monotonic", clock)
     monkeypatch.setattr("time.sleep", sleep)
-    starvation = budget._Starvation()
-    assert [starvation() for _ in range(200)] == [pytest.approx(0.004)] * 200
+    processor_delay = blame.ProcessorDelay()
+    assert [processor_delay() for _ in range(200)] == [pytest.approx(0.004)] * 200
     assert len(asked) == 1
     clock.forward(0.1)
-    starvation()
+    processor_delay()
     assert len(asked) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -77,28 +76,11 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    return sum(_column(char) for char in text)
-
-
-def _column(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def shorten(text: str, width: int, mark: str = "…") -> str:
-    """Return a text cut to `width` columns, with `mark` where something is missing."""
-    if columns(text) <= width:
+def shorten(text: str, width: int) -> str:
+    """Return a text cut to `width` letters, the last one a "…" where something is missing."""
+    if len(text) <= width:
         return text
-    kept, used, room = [], 0, width - len(mark)
-    for char in text:
-        used += _column(char)
-        if used > room:
-            break
-        kept.append(char)
-    return ("".join(kept).rstrip() + mark)[: max(0, width)]
+    return (text[: max(0, width - 1)].rstrip() + "…")[: max(0, width)]
 
 
 def counted(count: int, noun: str) -> str:
