@@ -7,8 +7,8 @@
 
 The rules and how each is taken out stand in tests/mutation_table.py.  First the whole package has
 to pass, then each mutant, a package with a function or two edited, has to fail: the property test,
-or what the table names where the property test cannot see the rule.  Hypothesis draws the same
-examples each time, so that one run says what the next one will.
+or what the table names where the property test cannot see the rule.  The examples are the same each
+time, so that one run says what the next one will.
 """
 
 from __future__ import annotations
@@ -43,8 +43,13 @@ from tests.mutation_table import MUTATIONS, Mutation
 
 NAME = "django_resilient_cache"
 
-#: Examples of the property test that a mutant may survive: as many as the suite itself tries.
-EXAMPLES = 300
+#: Examples of the property test that a mutant may survive.  The suite tries 300 in a run; a rule
+#: about two changes at once is met in one of some 200.
+EXAMPLES = 1000
+
+#: What the examples are drawn from.  Without it Hypothesis takes the names in the test, so that a
+#: renaming would have other examples drawn.
+SEED = 3
 
 #: Seconds after which a mutant counts as killed: it hangs where the whole package does not.
 PATIENCE = 900
@@ -152,7 +157,7 @@ def _property_test(examples: int) -> Found:
         (test.ChainMachine, test.TestChain, examples),
         (test.HealthyMachine, test.TestHealthy, max(1, examples // 3)),
     ):
-        number = _counted(machine)
+        number = _counted(hypothesis.seed(SEED)(machine))
         case.settings = hypothesis.settings(
             case.settings,
             max_examples=most,
