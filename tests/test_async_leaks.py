@@ -19,7 +19,7 @@ from django_resilient_cache.timeouts.sockets import greenlets
 from tests import services
 from tests.entries import CHAIN, DJANGO_REDIS, MEMORY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exclusive]
 
 PLACES = 4
 

@@ -572,6 +572,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.exclusive
 @pytest.mark.parametrize("how", ["leave", "stay"])
 def test_a_process_with_a_hung_call_exits_at_once(how: str) -> None:
     process = subprocess.Popen(

@@ -371,7 +371,7 @@ def test_the_clients_own_shorter_time_out_wins(own_memcached):
 
 
 def test_the_clients_own_time_out_without_a_budget(own_memcached):
-    with limit_for(own_memcached.location, timeout=0.05, connect_timeout=0.05) as limit:
+    with limit_for(own_memcached.location, timeout=0.3, connect_timeout=0.3) as limit:
         call(limit, put, "key", "value", budget=None)
         own_memcached.freeze()
 
