@@ -92,6 +92,9 @@ class LoopServer(ABC):
                 task.cancel()
             rounds = 0 if others else rounds + 1
         await self._cut()
+        # What no task has taken over yet; only the loop itself knows of it.
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]  # asyncio's own
+            transport.abort()
         for _ in range(2):  # aborted transports close their sockets in the next round
             await asyncio.sleep(0)
 
